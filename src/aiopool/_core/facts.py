@@ -1,0 +1,333 @@
+"""What the ledger is told (facts) and what it orders (commands): plain frozen data.
+
+Workers, jobs and batches are named by numbers that are never used twice in one pool. An item is named by its job and
+its index there; inside a batch by its position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["async", "def"]
+How = Literal["done", "failed", "cancelled", "stopped"]
+
+# --- facts: jobs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobOpened:
+    """A new job. ``size`` is None for an unsized input; ``batch`` None lets the ledger choose.
+
+    ``single``: a submit. ``pinned``: its items go to different workers, one each.
+    """
+
+    job: int
+    kind: Kind
+    size: int | None
+    concurrency: int
+    batch: int | None = None
+    window: int | None = None
+    rerun_lost: bool = True
+    stop_on_failure: bool = True
+    single: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """Items of the job are ready to be sent as one batch."""
+
+    job: int
+    batch: int
+    items: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item ended before it was sent: its argument cannot travel, or reading it raised."""
+
+    job: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputEnded:
+    """The input has ended; there are ``total`` items in all, those of earlier facts included."""
+
+    job: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputBroken:
+    """Reading the input raised after ``total`` items. They may end; then the job ends as failed."""
+
+    job: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody wants the job to end now."""
+
+    job: int
+    how: Literal["cancelled", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """Nothing more of this job shall start."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """The job may go on."""
+
+    job: int
+
+
+# --- facts: workers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker waits for work."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBroken:
+    """A worker said that it cannot be set up."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker's process has ended and all that it had sent was told before.
+
+    ``running`` are the (batch, position) that had started and not ended; ``stepping`` is the one at work.
+    """
+
+    worker: int
+    running: frozenset[tuple[int, int]] = frozenset()
+    stepping: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Items ended with values; ``seconds`` is what they took together."""
+
+    worker: int
+    batch: int
+    positions: Sequence[int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailed:
+    """An item ended with an error."""
+
+    worker: int
+    batch: int
+    position: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The answer to AskBack: these items have not started and will not."""
+
+    worker: int
+    job: int
+    batches: Sequence[int]
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The answer to CancelOn: the worker holds nothing of the job any more."""
+
+    worker: int
+    job: int
+
+
+# --- facts: the pool -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The pool shall have ``size`` workers; ``Reached(token)`` follows when it has no more than that."""
+
+    size: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAsked:
+    """Every worker shall be replaced; with ``now`` at once, and its items run again."""
+
+    token: int
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAsked:
+    """No new jobs; the pool ends when the jobs have."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateAsked:
+    """The pool ends now, its jobs are cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The moment that WakeAt asked for has come."""
+
+
+Fact = (
+    JobOpened | Supplied | Refused | InputEnded | InputBroken | CancelAsked | PauseAsked | ResumeAsked
+    | WorkerReady | WorkerBroken | WorkerGone | Finished | ItemFailed | Returned | Cleared
+    | Resized | RestartAsked | CloseAsked | TerminateAsked | TimePassed
+)  # fmt: skip
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a worker for this place of the pool."""
+
+    worker: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendFunction:
+    """The worker does not know this job's function yet."""
+
+    worker: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendBatch:
+    """The worker shall run this batch, stepping up to ``lanes`` items of the job at a time."""
+
+    worker: int
+    job: int
+    batch: int
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendAskBack:
+    """The worker shall hand back up to ``count`` items that it has not started."""
+
+    worker: int
+    job: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOn:
+    """The worker shall drop the job."""
+
+    worker: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetOn:
+    """The worker needs the job's function no more."""
+
+    worker: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """The worker has nothing left and shall end."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The worker shall end now. ``why`` is for people."""
+
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Read the job's input on, up to ``upto`` items in all, in batches of ``size``; ``hungry``: somebody idles."""
+
+    job: int
+    upto: int
+    size: int
+    hungry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recode:
+    """Make a batch of these items once more; a Supplied follows. ``alone``: one batch each."""
+
+    job: int
+    items: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLost:
+    """The item ends as WorkerLost, and this worker's death is the reason."""
+
+    job: int
+    index: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The job has ended. Nothing of it follows."""
+
+    job: int
+    how: How
+
+
+@dataclass(frozen=True, slots=True)
+class EndStartFailed:
+    """The job has ended because workers cannot start."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What the token was given for has been reached."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEnded:
+    """The pool is closed and its last worker gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Tell TimePassed at this time, if not before."""
+
+    time: float
+
+
+Command = (
+    StartWorker | SendFunction | SendBatch | SendAskBack | CancelOn | ForgetOn | HangUp | Kill
+    | Supply | Recode | SettleLost | End | EndStartFailed | Reached | PoolEnded | WakeAt
+)  # fmt: skip

@@ -1,0 +1,146 @@
+"""Every option and every default, in one place: frozen, validated, and helpful about near misses."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+from aiopool.errors import OptionError
+
+__all__ = ["MapOptions", "PoolOptions", "default_concurrency"]
+
+Progress = bool | Literal["text"]
+OnError = Literal["raise", "return"]
+
+NEAR_MISSES: Mapping[str, str] = {
+    "n_jobs": "configure(workers=...) or concurrency=...",
+    "max_workers": "configure(workers=...) or concurrency=...",
+    "processes": "configure(workers=...) or concurrency=...",
+    "workers": "configure(workers=...) or concurrency=...",
+    "chunksize": "batch=...",
+    "chunk_size": "batch=...",
+    "batch_size": "batch=...",
+    "buffersize": "window=...",
+    "return_exceptions": 'on_error="return"',
+}
+
+
+def _refuse(name: str, value: object, must: str) -> OptionError:
+    return OptionError(f"{name}={value!r}: {name} must be {must}.")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise _refuse(name, value, f"a whole number, {least} or more")
+
+
+def _seconds(name: str, value: object, *, zero: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
+        raise _refuse(name, value, "a number of seconds")
+    if value == 0 and not zero:
+        raise _refuse(name, value, "more than 0 seconds")
+
+
+def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if not any(value is choice or (isinstance(choice, str) and value == choice) for choice in choices):
+        raise _refuse(name, value, " or ".join(repr(choice) for choice in choices))
+
+
+def refuse_unknown(unknown: Mapping[str, object], known: tuple[str, ...]) -> None:
+    """Raise an :class:`OptionError` for the first option that does not exist, saying what to write instead."""
+    for name in unknown:
+        if name in NEAR_MISSES:
+            raise OptionError(f"{name} is not an option of a map; write {NEAR_MISSES[name]}")
+        if close := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+            raise OptionError(f"{name} is not an option of a map; did you mean {close[0]}=...?")
+        raise OptionError(
+            f"{name} is not an option of a map. If it is an argument of your function, "
+            f"use functools.partial(fn, {name}=...)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOptions:
+    """What may be said about one job. See :func:`aiopool.pmap` for what each option means."""
+
+    concurrency: int | None = None
+    on_error: OnError = "raise"
+    unpack: bool = False
+    batch: int | Literal["auto"] = "auto"
+    window: int | None = None
+    total: int | None = None
+    label: Callable[[Any], str] | None = None
+    rerun_lost: bool = True
+    desc: str | None = None
+    progress: Progress = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be, naming the option and what it must be."""
+        if self.concurrency is not None:
+            _whole("concurrency", self.concurrency, 1)
+        if self.window is not None:
+            _whole("window", self.window, 1)
+        if self.total is not None:
+            _whole("total", self.total, 0)
+        if self.batch != "auto":
+            _whole("batch", self.batch, 1)
+        if self.label is not None and not callable(self.label):
+            raise _refuse("label", self.label, "a function of one item that returns a short text")
+        if self.desc is not None and not isinstance(self.desc, str):
+            raise _refuse("desc", self.desc, "a text")
+        _one_of("on_error", self.on_error, ("raise", "return"))
+        _one_of("progress", self.progress, (True, False, "text"))
+        _one_of("unpack", self.unpack, (True, False))
+        _one_of("rerun_lost", self.rerun_lost, (True, False))
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Options from keywords as a user wrote them; an unknown one raises with the right name in the message."""
+        names = tuple(field.name for field in fields(cls))
+        refuse_unknown({name: value for name, value in given.items() if name not in names}, names)
+        return cls(**given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """What may be said about a pool. See :class:`aiopool.Pool` for what each option means."""
+
+    workers: int
+    engine: str = "local"
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    start_timeout: float = 60.0
+    grace: float = 2.0
+    idle_timeout: float | None = None
+    name: str = "pool"
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be, naming the option and what it must be."""
+        _whole("workers", self.workers, 1)
+        _seconds("start_timeout", self.start_timeout, zero=False)
+        _seconds("grace", self.grace, zero=True)
+        if self.idle_timeout is not None:
+            _seconds("idle_timeout", self.idle_timeout, zero=False)
+        if self.initializer is not None and not callable(self.initializer):
+            raise _refuse("initializer", self.initializer, "a function")
+        if not isinstance(self.initargs, tuple):
+            raise _refuse("initargs", self.initargs, "a tuple of the initializer's arguments, such as (path,)")
+        if not isinstance(self.name, str):
+            raise _refuse("name", self.name, "a text")
+
+
+def default_concurrency(workers: int, *, is_async: bool) -> int:
+    """Items in flight over a whole job when nobody says: one per worker, or some hundred coroutines."""
+    return max(100, 4 * workers) if is_async else workers
+
+
+def cpu_limit() -> float | None:
+    """The ``CPU_LIMIT`` that BinderHub and JupyterHub set in a user's container, in cores."""
+    try:
+        limit = float(os.environ["CPU_LIMIT"])
+    except (KeyError, ValueError):
+        return None
+    return limit if limit > 0 else None

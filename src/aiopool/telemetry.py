@@ -1,0 +1,140 @@
+"""Snapshots of pool and jobs, and the hook through which something shows a job while it runs.
+
+Views pull: a snapshot is taken when somebody looks, at most ten times a second, and the hot path pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+__all__ = ["JobSnapshot", "PoolSnapshot", "Surface", "WorkerInfo", "new_surface", "use_surfaces"]
+
+JobState = Literal["running", "paused", "done", "failed", "cancelled", "stopped"]
+WorkerState = Literal["starting", "idle", "busy", "retiring", "lost"]
+
+
+def clock(seconds: float) -> str:
+    """A duration as people say it: ``0.4 s``, ``12 s``, ``3:07``, ``2:03:10``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One worker at one moment. ``index`` is its stable place in the pool; ``in_flight`` and ``done`` count items."""
+
+    index: int
+    pid: int | None
+    state: WorkerState
+    in_flight: int
+    done: int
+
+    def __str__(self) -> str:
+        """One line, like a status bar."""
+        return f"worker {self.index} (pid {self.pid}) {self.state}, {self.in_flight:,} in flight, {self.done:,} done"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """One job at one moment. ``total`` is None while an unsized input has not ended; ``elapsed`` is in seconds."""
+
+    id: int
+    name: str
+    state: JobState
+    total: int | None
+    done: int
+    failed: int
+    in_flight: int
+    elapsed: float
+
+    @property
+    def finished(self) -> int:
+        """Items that have ended, as a value or as a failure."""
+        return self.done + self.failed
+
+    @property
+    def rate(self) -> float:
+        """Items that ended per second since the job began."""
+        return self.finished / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds to the end at the present rate; None where that cannot be known."""
+        if self.total is None or self.rate == 0 or self.state != "running":
+            return None
+        return (self.total - self.finished) / self.rate
+
+    def __str__(self) -> str:
+        """One line, like a status bar."""
+        of = "" if self.total is None else f" of {self.total:,}"
+        parts = [f"{self.name}: {self.finished:,}{of} {self.state if self.state != 'running' else 'so far'}"]
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if self.in_flight and self.state in ("running", "paused"):
+            parts.append(f"{self.in_flight:,} in flight")
+        parts.append(f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.2g}/s")
+        parts.append(clock(self.elapsed))
+        if (remaining := self.remaining) is not None and remaining > 0:
+            parts.append(f"{clock(remaining)} left")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """One pool at one moment: its workers and the jobs that have not ended. ``size`` is how many workers it may have."""
+
+    name: str
+    state: Literal["open", "closing", "closed"]
+    size: int
+    workers: tuple[WorkerInfo, ...]
+    jobs: tuple[JobSnapshot, ...]
+
+    def __str__(self) -> str:
+        """One line, like a status bar."""
+        states = [worker.state for worker in self.workers]
+        told = ", ".join(
+            f"{states.count(state)} {state}" for state in ("busy", "idle", "starting", "retiring") if state in states
+        )
+        workers = f"{len(states)} of {self.size} workers" + (f" ({told})" if told else "")
+        jobs = f"{len(self.jobs)} job{'' if len(self.jobs) == 1 else 's'}"
+        return f"<Pool {self.name} {self.state} | {workers} | {jobs}>"
+
+
+class Surface(Protocol):
+    """Where one job shows itself. All three are called on the pool's own thread, never on the caller's."""
+
+    def update(self, snapshot: JobSnapshot) -> None:
+        """Show how far the job is; the first call comes half a second in, then at most ten a second."""
+
+    def close(self, snapshot: JobSnapshot) -> None:
+        """Leave one line; called once, and also for a job that was never shown."""
+
+    def write(self, worker: int, stream: Literal["stdout", "stderr"], text: str) -> None:
+        """Pass on whole lines that a worker printed."""
+
+
+SurfaceFactory = Callable[[str, bool | Literal["text"]], Surface | None]
+_factories: list[SurfaceFactory] = []
+
+
+def use_surfaces(factory: SurfaceFactory) -> None:
+    """Register who makes surfaces: ``factory(name, progress)``, called where the job is started. The last one wins.
+
+    A factory that returns None leaves the job to the one registered before it.
+    """
+    _factories.append(factory)
+
+
+def new_surface(name: str, progress: bool | Literal["text"]) -> Surface | None:
+    """Make the surface of a job that is being started in this very thread and cell."""
+    for factory in reversed(_factories):
+        if (surface := factory(name, progress)) is not None:
+            return surface
+    return None
