@@ -58,11 +58,19 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """To a worker, once a job: the function. ``once`` says that a single item uses it."""
+    """To a worker, once a job: the function, and in ``flags`` how to call it.
+
+    ASYNC: it is a coroutine function. ONCE: a single item uses it. UNPACK: a tuple becomes ``*args``, a mapping
+    ``**kwargs``. CALL: the item is ``(args, kwargs)``.
+    """
 
     kind: ClassVar[int] = 2
+    ASYNC: ClassVar[int] = 1
+    ONCE: ClassVar[int] = 2
+    UNPACK: ClassVar[int] = 4
+    CALL: ClassVar[int] = 8
     job: int
-    once: bool
+    flags: int
     data: Bytes
 
 
@@ -169,7 +177,7 @@ Frame = (
 )  # fmt: skip
 
 _ONE = struct.Struct("<I")
-_FUNCTION = struct.Struct("<I?")
+_FUNCTION = struct.Struct("<IB")
 _BATCH = struct.Struct("<IQI")
 _ASK = struct.Struct("<IQ")
 _READY = struct.Struct("<Q")
@@ -225,7 +233,7 @@ def _encode_results(frame: Results) -> list[Bytes]:
 
 _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
     Setup: _encode_setup,
-    Function: lambda f: [_FUNCTION.pack(f.job, f.once), f.data],
+    Function: lambda f: [_FUNCTION.pack(f.job, f.flags), f.data],
     Batch: _encode_batch,
     AskBack: lambda f: [_ASK.pack(f.job, f.count)],
     Cancel: lambda f: [_ONE.pack(f.job)],
@@ -328,8 +336,8 @@ def _decode_setup(body: _Body) -> Setup:
 
 
 def _decode_function(body: _Body) -> Function:
-    job, once = body.fields(_FUNCTION)
-    return Function(job, bool(once), body.rest())
+    job, flags = body.fields(_FUNCTION)
+    return Function(job, flags, body.rest())
 
 
 def _decode_failed(body: _Body) -> Failed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 __all__ = ["Death", "Engine", "Events", "Link", "Marks"]
 
@@ -22,7 +22,6 @@ class Death:
     """How a worker ended. ``exitcode`` is negative for a signal, as in :mod:`multiprocessing`."""
 
     exitcode: int | None
-    stderr: str = ""
     marks: Marks = field(default_factory=Marks)
 
 
@@ -32,8 +31,8 @@ class Events(Protocol):
     def received(self, data: memoryview) -> None:
         """Bytes of frames have come from the worker, cut anywhere. The view is valid during the call only."""
 
-    def printed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
-        """The worker's process wrote this to its standard output or error."""
+    def printed(self, data: bytes) -> None:
+        """The worker's process wrote this to its standard output or error, in this order."""
 
     def died(self, death: Death) -> None:
         """The process is gone and everything that it had written was delivered."""
@@ -48,6 +47,9 @@ class Link(Protocol):
 
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Queue the bytes of a frame; never blocks."""
+
+    def drain_output(self) -> None:
+        """Report what the process has printed so far, now."""
 
     def hang_up(self) -> None:
         """Close the way to the worker once everything queued is written: it ends when its work has ended."""

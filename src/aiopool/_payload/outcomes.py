@@ -1,0 +1,38 @@
+"""What an item returned, on its way home. Classes of the notebook are only named, so the notebook's own stay as they are."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import pickle
+
+from aiopool._payload.classes import HomewardPickler
+from aiopool._payload.culprits import blame_result
+from aiopool._payload.tracebacks import EXITS, without_library_frames
+from aiopool.errors import ItemExited, NotPicklable
+
+__all__ = ["dump_value", "load_value"]
+
+
+def dump_value(value: object) -> bytes:
+    """Pickle a result in the worker. Whatever goes wrong in it comes out as ``NotPicklable``, caused by that."""
+    stream = io.BytesIO()
+    try:
+        HomewardPickler(stream).dump(value)
+    except BaseException as error:
+        message = blame_result(value, error, lambda part: HomewardPickler(io.BytesIO()).dump(part))
+        if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+            value.close()  # The message says that it was not awaited; a warning at some later moment adds nothing.
+        raise NotPicklable(message) from without_library_frames(error)
+    return stream.getvalue()
+
+
+def load_value(data: bytes | memoryview) -> object:
+    """Make a result in the kernel. What the loading raises is raised, except that nothing may end the kernel's loop."""
+    try:
+        return pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
+    except KeyboardInterrupt:
+        raise
+    except EXITS as error:
+        name = type(error).__name__
+        raise ItemExited(f"loading the result raised {name}: {error}", name) from error

@@ -1,0 +1,122 @@
+"""The pickler under every other one here: cloudpickle, and the few things that it leaves out or gets wrong for us.
+
+What cloudpickle does with a class that lives in a cell is replaced in :mod:`aiopool._payload.classes`; this file only
+asks for it (:meth:`Pickler.reduce_class`).
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import io
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as innards
+
+__all__ = ["Pickler", "travels_by_value"]
+
+Reduced = Any  # What a reducer may return: a tuple of two to six parts, a name, or NotImplemented.
+
+_CachedFunction = type(functools.cache(len))
+_NEITHER_NAMED_NOR_MADE = (type(None), type(...), type(NotImplemented))  # cloudpickle has its own way with these.
+
+
+def travels_by_value(cls: type) -> bool:
+    """Whether the other process cannot import this class: it lives in a cell, a script, or a function."""
+    if any(cls is known for known in _NEITHER_NAMED_NOR_MADE) or cls in innards._BUILTIN_TYPE_NAMES:  # noqa: SLF001
+        return False
+    return not innards._should_pickle_by_reference(cls)  # noqa: SLF001
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+    """Functions by value as cloudpickle does it, the types below as they should be, classes as the subclass says.
+
+    ``files`` fills with the names of the source files of all code that travels by value, each with the globals that
+    :mod:`linecache` may need to find its lines.
+    """
+
+    # In C, a dict is looked up ten times faster than cloudpickle's ChainMap; `reducer_override` asks the other half.
+    dispatch_table = copyreg.dispatch_table
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file, protocol=5)
+        self.files: dict[str, dict[str, Any]] = {}
+
+    def reduce_class(self, cls: type) -> Reduced:
+        """How a class that the other side cannot import travels."""
+        raise NotImplementedError
+
+    def reducer_override(self, obj: Any) -> Reduced:
+        """Asked by the C pickler for everything that is not a plain builtin value."""
+        kind = type(obj)
+        reduce = _REDUCERS.get(kind) or cloudpickle.Pickler._dispatch_table.get(kind)  # noqa: SLF001
+        if reduce is not None:
+            return reduce(obj)
+        if issubclass(kind, type):
+            if travels_by_value(obj):
+                return self.reduce_class(obj)
+            return innards._class_reduce(obj)  # noqa: SLF001
+        if kind is types.FunctionType:
+            return self._function_reduce(obj)
+        return NotImplemented
+
+    def _dynamic_function_reduce(self, func: types.FunctionType) -> Reduced:
+        self.files[func.__code__.co_filename] = func.__globals__
+        return super()._dynamic_function_reduce(func)
+
+
+def _make_cached_function(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def _reduce_cached_function(obj: Any) -> Reduced:
+    """An ``lru_cache`` of a cell says that it is importable as ``__main__.name``; in another process it is not.
+
+    It arrives empty. One that calls itself works: by the time its own name is met again, the plain function is known.
+    """
+    name: str | None = getattr(obj, "__qualname__", None)
+    if name is not None and innards._lookup_module_and_qualname(obj, name) is not None:  # noqa: SLF001
+        return name
+    settings = obj.cache_parameters()
+    own = {key: value for key, value in vars(obj).items() if key != "__wrapped__"}
+    return _make_cached_function, (obj.__wrapped__, settings["maxsize"], settings["typed"]), own or None
+
+
+def _reduce_cached_property(obj: functools.cached_property[Any]) -> Reduced:
+    """Before Python 3.12 a cached property holds a lock, which a new one makes for itself."""
+    state = {"attrname": obj.attrname, "__doc__": obj.__doc__}  # type: ignore[attr-defined]
+    return functools.cached_property, (obj.func,), state
+
+
+def _reduce_weak_mapping(obj: Any) -> Reduced:
+    """``singledispatch`` keeps its cache in one; no entry that matters is lost, since the keys travel too."""
+    return type(obj), (dict(obj.items()),)
+
+
+def _reduce_thread_local(_obj: Any) -> Reduced:
+    """What another thread sees of a thread-local is nothing yet; so does a thread of another process."""
+    return threading.local, ()
+
+
+def _reduce_text_file(obj: io.TextIOWrapper) -> Reduced:
+    """cloudpickle reads a whole file to send its text; an open file is better refused, with advice."""
+    for name in ("stdout", "stderr"):
+        if obj is getattr(sys, name):
+            return getattr, (sys, name)
+    raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
+
+
+_REDUCERS: dict[type, Callable[[Any], Reduced]] = {
+    _CachedFunction: _reduce_cached_function,
+    functools.cached_property: _reduce_cached_property,
+    weakref.WeakKeyDictionary: _reduce_weak_mapping,
+    weakref.WeakValueDictionary: _reduce_weak_mapping,
+    threading.local: _reduce_thread_local,
+    io.TextIOWrapper: _reduce_text_file,
+}

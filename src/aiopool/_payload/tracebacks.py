@@ -1,0 +1,157 @@
+"""Tracebacks as data: read where an exception was raised, built again where it is shown.
+
+Built frames carry the positions of the real ones, so that IPython prints "Cell In[2], line 5" with the arrow at that
+line, and a plain traceback prints the line and its carets. A frame can only be made by running code: each is made by
+a tiny function, compiled with the file name and positions of the original, that raises at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import functools
+import itertools
+import os
+import types
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+__all__ = ["EXITS", "Frame", "build", "is_library", "read", "user_part", "without_library_frames"]
+
+EXITS = (
+    SystemExit,
+    KeyboardInterrupt,
+    GeneratorExit,
+    asyncio.CancelledError,
+    StopIteration,
+    StopAsyncIteration,
+)
+"""Raised as they are, these end or confuse the event loop of whoever waits."""
+
+_LIBRARY = tuple(
+    os.path.dirname(path) + os.sep  # noqa: PTH120 - compared with the file names of code, which are strings
+    for path in (os.path.dirname(__file__), cloudpickle.__file__)  # noqa: PTH120
+)
+_MOST_FRAMES = 200
+
+
+class Frame(NamedTuple):
+    """One line of a traceback."""
+
+    filename: str
+    name: str
+    qualname: str
+    module: str
+    first_line: int
+    line: int
+    end_line: int | None
+    column: int | None
+    end_column: int | None
+
+
+def is_library(filename: str) -> bool:
+    """Whether a file is ours or cloudpickle's; a user need not see those."""
+    return filename.startswith(_LIBRARY)
+
+
+def user_part(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """The same traceback without the library's frames; the given one is left alone."""
+    kept = []
+    while tb is not None:
+        if not is_library(tb.tb_frame.f_code.co_filename):
+            kept.append(tb)
+        tb = tb.tb_next
+    last: types.TracebackType | None = None
+    for each in reversed(kept):
+        last = types.TracebackType(last, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return last
+
+
+def without_library_frames(error: BaseException) -> BaseException:
+    """Shorten the traceback of an exception that is about to be shown as the cause of ours."""
+    return BaseException.with_traceback(error, user_part(error.__traceback__))
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read(tb: types.TracebackType | None) -> tuple[Frame, ...]:
+    """The user's frames, outermost first. Of a deep recursion, both ends."""
+    found = []
+    while tb is not None:
+        if not is_library(tb.tb_frame.f_code.co_filename):
+            found.append(tb)
+        tb = tb.tb_next
+    if len(found) > _MOST_FRAMES:
+        found[_MOST_FRAMES // 2 : -_MOST_FRAMES // 2] = []
+    return tuple(map(_read_one, found))
+
+
+def _read_one(tb: types.TracebackType) -> Frame:
+    code = tb.tb_frame.f_code
+    line = tb.tb_lineno or code.co_firstlineno
+    positions = next(itertools.islice(code.co_positions(), max(tb.tb_lasti, 0) // 2, None), (None,) * 4)
+    _, end_line, column, end_column = positions
+    module = tb.tb_frame.f_globals.get("__name__")
+    return Frame(
+        code.co_filename,
+        code.co_name,
+        code.co_qualname,
+        module if type(module) is str else "",
+        code.co_firstlineno,
+        line,
+        end_line,
+        column,
+        end_column,
+    )
+
+
+# --- building ------------------------------------------------------------------------------------------------------
+
+
+class _HereError(Exception):
+    """Raised by the tiny function, for its traceback."""
+
+
+def build(frames: Sequence[Frame]) -> types.TracebackType | None:
+    """A traceback of those frames. One that cannot be made is left out."""
+    last: types.TracebackType | None = None
+    for frame in reversed(frames):
+        try:
+            made = _run(_compile(frame), frame)
+        except Exception:  # noqa: BLE001, S112 - positions that no source has; the message matters more than this line
+            continue
+        last = types.TracebackType(last, made.tb_frame, made.tb_lasti, frame.line)
+    return last
+
+
+def _run(code: types.CodeType, frame: Frame) -> types.TracebackType:
+    namespace = {"__name__": frame.module, "__file__": frame.filename, "_HereError": _HereError}
+    try:
+        types.FunctionType(code, namespace)()
+    except _HereError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            return error.__traceback__.tb_next
+    raise RuntimeError("a function that only raises has not raised")
+
+
+@functools.lru_cache(maxsize=512)
+def _compile(frame: Frame) -> types.CodeType:
+    """``def name(): raise _HereError``, with the ``raise`` at the frame's positions."""
+    known = frame.column is not None and frame.end_column is not None and frame.end_line is not None
+    where: dict[str, Any] = {
+        "lineno": frame.line,
+        "col_offset": frame.column if known else 0,
+        "end_lineno": frame.end_line if known else frame.line,
+        "end_col_offset": frame.end_column if known else 0,
+    }
+    start = {"lineno": frame.first_line, "col_offset": 0, "end_lineno": frame.first_line, "end_col_offset": 0}
+    raising = ast.Raise(exc=ast.Name(id="_HereError", ctx=ast.Load(), **where), cause=None, **where)
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    function = ast.FunctionDef(name="_", args=nothing, body=[raising], decorator_list=[], **start)
+    function.type_params = []  # type: ignore[attr-defined]  # Python 3.12 and later ask for it
+    module = compile(ast.Module([function], []), frame.filename, "exec", dont_inherit=True)
+    code = next(constant for constant in module.co_consts if isinstance(constant, types.CodeType))
+    return code.replace(co_name=frame.name, co_qualname=frame.qualname, co_firstlineno=frame.first_line)

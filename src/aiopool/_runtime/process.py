@@ -1,0 +1,121 @@
+"""Worker processes: spawn, on our own terms.
+
+A ``multiprocessing`` context whose Popen starts a fresh interpreter on the light ``_worker`` entry point, with the
+same API and meaning (pid, sentinel, exitcode, terminate). What spawn does besides is left out: a second run of the
+user's main module, and a resource-tracker process that makes every kernel restart take 2.6 s.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing import process, spawn, util
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+import cloudpickle
+
+import aiopool
+
+_BOOT = "import sys; sys.path[:0] = {path!r}; from aiopool._worker.main import main; main({commands}, {answers}, {marks})"
+
+_NOT_FOR_WORKERS = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
+
+
+def boot_path() -> list[str]:
+    """Where a worker finds the standard library, us and cloudpickle, in this order.
+
+    The standard library comes first: a ``types.py`` beside us must not stand in for it.
+    """
+    library = Path(os.__file__).parent
+    ours = [str(Path(module.__file__ or ".").parent.parent) for module in (aiopool, cloudpickle)]
+    return [str(library), str(library / "lib-dynload"), *dict.fromkeys(ours)]
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker: ours, without what only holds for a kernel."""
+    environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
+    if "inline" in environment.get("MPLBACKEND", ""):
+        environment["MPLBACKEND"] = "Agg"
+    return environment
+
+
+class Popen:
+    """What :class:`multiprocessing.process.BaseProcess` asks of a process that was started."""
+
+    method = "spawn"
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        commands, answers, marks, output = worker.fds
+        boot = _BOOT.format(path=boot_path(), commands=commands, answers=answers, marks=marks)
+        # -P: a signal.py in the notebook's folder would otherwise be imported in place of the standard library's.
+        self._child = subprocess.Popen(  # noqa: S603  # our own interpreter, our own code
+            [os.fsdecode(spawn.get_executable()), *util._args_from_interpreter_flags(), "-P", "-c", boot],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(commands, answers, marks),
+            env=worker_environment(),
+        )
+        self.pid = self._child.pid
+        self.sentinel = _open_sentinel(self.pid)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal, or None while the process runs."""
+        return self._child.returncode
+
+    def poll(self) -> int | None:
+        """Look whether it has ended, and reap it."""
+        return self._child.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end, up to ``timeout`` seconds."""
+        try:
+            return self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._child.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._child.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give back what is held here."""
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1
+
+
+def _open_sentinel(pid: int) -> int:
+    """A file descriptor that becomes readable when the process ends; -1 where the platform has none."""
+    if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    return -1
+
+
+class WorkerProcess(process.BaseProcess):
+    """One worker, over four inherited file descriptors: commands, answers, marks, and its output."""
+
+    _start_method = "spawn"
+
+    def __init__(self, index: int, fds: tuple[int, int, int, int]) -> None:
+        super().__init__(name=f"aiopool worker {index}", daemon=True)
+        self.fds = fds
+
+    @staticmethod
+    def _Popen(worker: WorkerProcess) -> Popen:  # noqa: N802  # the name that multiprocessing looks for
+        return Popen(worker)
+
+
+class WorkerContext(BaseContext):
+    """The context of worker processes, for whoever wants them through :mod:`multiprocessing`'s own door."""
+
+    _name = "aiopool"
+    Process = WorkerProcess

@@ -1,0 +1,85 @@
+"""The pool's own thread with its own loop. The kernel's loop is never touched, and a cell that blocks blocks nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class IOThread:
+    """A daemon thread that runs a loop. Calls from other threads are taken in batches, in order."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._notified = False
+        # An empty Context: whatever runs here must not stay pinned to the cell that happened to open the pool.
+        self._thread = threading.Thread(
+            target=contextvars.Context().run, args=(self._run,), name=f"aiopool-{name}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on this thread."""
+        return threading.current_thread() is self._thread
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Run this on the thread soon. Thread-safe; many calls between two turns of the loop cost one wake-up."""
+        self._calls.append((function, args))
+        # Set and cleared without a lock: the loop clears it before it takes calls, so one that finds it set is taken.
+        if not self._notified:
+            self._notified = True
+            try:
+                self.loop.call_soon_threadsafe(self._take_calls, context=contextvars.Context())
+            except RuntimeError:
+                if not self.loop.is_closed():
+                    raise
+
+    def ask(self, function: Callable[..., T], *args: Any, timeout: float = 30.0) -> T:
+        """Run this on the thread and wait for what it returns."""
+        if self.is_current or self.loop.is_closed():
+            return function(*args)
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001  # it is raised in the thread that asked
+                answer.set_exception(error)
+
+        self.call(run)
+        return answer.result(timeout)
+
+    def stop(self) -> None:
+        """End the loop once what was called is done."""
+        self.call(self.loop.stop)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout)
+
+    def _take_calls(self) -> None:
+        self._notified = False
+        for _ in range(len(self._calls)):
+            function, args = self._calls.popleft()
+            function(*args)
+        if self._calls and not self._notified:
+            self._notified = True
+            self.loop.call_soon(self._take_calls)
+
+    def _run(self) -> None:
+        # Stop belongs to the main thread. Children inherit the mask, so that none can be struck while it starts.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()

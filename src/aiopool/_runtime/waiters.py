@@ -1,0 +1,245 @@
+"""Waking those who wait: the pool's thread tells, and a coroutine on any loop or a call in any thread is told.
+
+A waiter is told at most once until it has taken the news, whatever happens meanwhile; it then looks at the job itself.
+So a waiter first registers and then looks, and what it was told is never more than "look again".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol, Self
+
+__all__ = ["ANYTHING", "BACKLOG", "END", "Callback", "Interrupt", "LoopWaiter", "ThreadWaiter", "Waiter"]
+
+END = -1
+BACKLOG = -2
+ANYTHING = -3
+
+TICK = 0.05
+
+
+class Waiter(Protocol):
+    """Somebody who waits for a job, as the pool's thread sees them.
+
+    ``wants`` says what is worth waking for, besides the end: an item by its index, ``ANYTHING`` that arrives,
+    a ``BACKLOG`` of values that nobody has loaded, or the ``END`` alone.
+    """
+
+    wants: int
+
+    def tell(self) -> None:
+        """Say that there is news. Never blocks, never raises, and may be called by any thread."""
+
+
+class Bridge:
+    """The way from other threads to one event loop, shared by everybody who waits on that loop.
+
+    However many are told at once, the loop is woken once. While somebody waits, the loop also ticks: an interrupt
+    of a Jupyter kernel only schedules a cancel, which the loop does not notice before it wakes by itself.
+    """
+
+    __slots__ = ("_scheduled", "_ticking", "_told", "loop", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: set[LoopWaiter] = set()
+        self._told: deque[LoopWaiter] = deque()
+        self._scheduled = False
+        self._ticking = False
+
+    def tell(self, waiter: LoopWaiter) -> None:
+        """Have the loop wake this waiter. A loop that has closed takes its waiters with it."""
+        self._told.append(waiter)
+        if self._scheduled:
+            return
+        self._scheduled = True
+        try:
+            # Not in the context of whoever tells: what runs on the loop must not be pinned to another cell.
+            self.loop.call_soon_threadsafe(self._wake_told, context=contextvars.Context())
+        except RuntimeError:
+            self._told.clear()
+            self._scheduled = False
+
+    def _wake_told(self) -> None:
+        # Lowered before the queue is read: a teller that finds it raised has put its waiter in before that read.
+        self._scheduled = False
+        told = self._told
+        while told:
+            told.popleft().wake()
+
+    def tick_while_waiting(self) -> None:
+        """Start the tick, unless it runs. It ends by itself, one tick after nobody waits any more."""
+        if not self._ticking:
+            self._ticking = True
+            self.loop.call_later(TICK, self._tick, context=contextvars.Context())
+
+    def _tick(self) -> None:
+        self._ticking = False
+        if self.waiting:
+            self.tick_while_waiting()
+        elif getattr(_here, "bridge", None) is self:
+            # A thread that waits no more must not keep its loop alive.
+            del _here.bridge
+
+
+_here = threading.local()
+
+
+def bridge_here() -> Bridge:
+    """The bridge to the loop that runs in this thread."""
+    loop = asyncio.get_running_loop()
+    bridge: Bridge | None = getattr(_here, "bridge", None)
+    if bridge is None or bridge.loop is not loop:
+        bridge = _here.bridge = Bridge(loop)
+    return bridge
+
+
+class LoopWaiter:
+    """One coroutine that waits. Made on its loop; ``with`` it, and await ``news()`` as often as needed."""
+
+    __slots__ = ("_bridge", "_future", "_told", "wants")
+
+    def __init__(self, wants: int) -> None:
+        self.wants = wants
+        self._bridge = bridge_here()
+        self._future: asyncio.Future[None] | None = None
+        self._told = False
+
+    def __enter__(self) -> Self:
+        self._bridge.waiting.add(self)
+        self._bridge.tick_while_waiting()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bridge.waiting.discard(self)
+
+    def tell(self) -> None:
+        """Say that there is news."""
+        if not self._told:
+            self._told = True
+            self._bridge.tell(self)
+
+    def wake(self) -> None:
+        """Go on, in the loop's own thread."""
+        # Lowered first: who was told from here on is woken again. One that was told but does not wait yet will
+        # look before it waits.
+        self._told = False
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def news(self) -> asyncio.Future[None]:
+        """Await this once the job was looked at and there was nothing; no await may stand between the two."""
+        self._future = self._bridge.loop.create_future()
+        return self._future
+
+    def alarm(self, seconds: float) -> asyncio.TimerHandle:
+        """Wake in so many seconds as well."""
+        return self._bridge.loop.call_later(seconds, self.wake)
+
+
+class ThreadWaiter:
+    """One thread that waits in a blocking call."""
+
+    __slots__ = ("_bell", "_told", "wants")
+
+    def __init__(self, wants: int) -> None:
+        self.wants = wants
+        self._told = False
+        # A SimpleQueue may be put to from a signal handler and from a finaliser, and its get() lets signals in.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def tell(self) -> None:
+        """Say that there is news; ringing twice by chance does no harm."""
+        if not self._told:
+            self._told = True
+            self._bell.put(None)
+
+    def wait(self, seconds: float | None) -> None:
+        """Return when told, or when the time is up."""
+        try:
+            self._bell.get(timeout=None if seconds is None else min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+        except queue.Empty:
+            return
+        self._told = False
+
+
+class Callback:
+    """A function to call once at the end: on the loop where it was registered, else in the pool's own thread."""
+
+    wants = END
+
+    def __init__(self, function: Callable[[Any], object], argument: object) -> None:
+        self._function = function
+        self._argument = argument
+        self._context = contextvars.copy_context()
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+
+    def tell(self) -> None:
+        """Call it where it belongs. A loop that has closed takes its callbacks with it."""
+        if self._loop is None:
+            self._context.run(self.call)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self.call, context=self._context)
+        except RuntimeError:
+            logging.getLogger("aiopool").debug("the loop of the callback %r has closed", self._function)
+
+    def call(self) -> None:
+        """Call it here and now. What it raises is logged: nobody is there to catch it, and the loop must live."""
+        try:
+            self._function(self._argument)
+        except BaseException:
+            logging.getLogger("aiopool").exception("the callback %r of %r failed", self._function, self._argument)
+
+
+class Interrupt:
+    """Catches SIGINT during a blocking wait in the main thread, and says that it was pressed.
+
+    Python's own handler would raise at any line of ours. And in a cell that contains an ``await``, ipykernel's handler
+    only schedules a cancel of the cell, which a blocked loop never gets to. A process that ignores SIGINT stays so.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.pressed = False
+        self._wake = wake
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGINT)
+            # None: installed by C code, and could not be put back.
+            if previous not in (None, signal.SIG_IGN):
+                signal.signal(signal.SIGINT, self._press)
+                self._previous = previous
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None and signal.getsignal(signal.SIGINT) == self._press:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _press(self, signum: int, frame: FrameType | None) -> None:
+        self.pressed = True
+        self._wake()
+
+    def nap(self, until: float | None) -> float | None:
+        """How long to wait at a time, up to a monotonic deadline.
+
+        In the main thread that is a tick: a signal that the system gave to another thread, and one that
+        ``_thread.interrupt_main()`` made up, is not handled before the main thread runs again.
+        """
+        left = None if until is None else until - time.monotonic()
+        if self._previous is None:
+            return left
+        return 2 * TICK if left is None else min(left, 2 * TICK)

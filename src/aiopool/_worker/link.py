@@ -1,0 +1,160 @@
+"""The link thread: it owns the pipes, so that a worker answers whatever its main thread does."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiopool._core import frames
+
+if TYPE_CHECKING:
+    from aiopool._worker.runner import Runner
+
+READ_SIZE = 1 << 20
+FLUSH_MILLISECONDS = 10
+INTERRUPT_MILLISECONDS = 50
+
+
+class Pipes:
+    """Both ends of the way to the parent. Anybody may send; what the pipe does not take at once, the link thread sends."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self.commands = commands
+        self.answers = answers
+        self.wake_read, self._wake_write = os.pipe()
+        for fd in (commands, answers, self.wake_read, self._wake_write):
+            os.set_blocking(fd, False)
+        self._lock = threading.Lock()
+        self._backlog: deque[memoryview] = deque()
+
+    @property
+    def backlog(self) -> bool:
+        """Whether something waits for room in the pipe."""
+        return bool(self._backlog)
+
+    def send(self, frame: frames.Frame) -> None:
+        """Send a frame, or queue it behind what waits already."""
+        parts = [memoryview(part) for part in frames.encode(frame) if len(part)]
+        with self._lock:
+            waiting = bool(self._backlog)
+            self._backlog.extend(parts)
+            if not waiting:
+                self._write()
+        if not waiting and self._backlog:
+            self.wake()
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room. For the link thread."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        while self._backlog:
+            parts = [self._backlog[i] for i in range(min(len(self._backlog), 64))]
+            try:
+                written = os.writev(self.answers, parts)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                os._exit(1)  # the parent is gone
+            for part in parts:
+                if written < len(part):
+                    self._backlog[0] = part[written:]
+                    break
+                written -= len(part)
+                self._backlog.popleft()
+
+    def wake(self) -> None:
+        """Make the link thread look around."""
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            return  # it is full of wake-ups already
+
+    def drain_wakes(self) -> None:
+        """The link thread is awake."""
+        try:
+            os.read(self.wake_read, 4096)
+        except BlockingIOError:
+            return
+
+
+class Link(threading.Thread):
+    """Reads commands, writes what waits, flushes results that the main thread is too busy to send."""
+
+    def __init__(self, pipes: Pipes, runner: Runner) -> None:
+        super().__init__(name="aiopool-link", daemon=True)
+        self._pipes = pipes
+        self._runner = runner
+        self._parser = frames.Parser()
+        self._handlers = {
+            frames.Setup: lambda frame: runner.setup.put(frame),
+            frames.Function: runner.know,
+            frames.Batch: runner.add,
+            frames.AskBack: self._hand_back,
+            frames.Cancel: self._cancel,
+            frames.Forget: lambda frame: runner.jobs.pop(frame.job, None),
+        }
+
+    def run(self) -> None:
+        """Serve until the parent hangs up. Without this thread the worker is deaf, so an error here ends it."""
+        try:
+            self._serve()
+        except BaseException:  # noqa: BLE001  # reported, and fatal
+            traceback.print_exc()
+            os._exit(70)
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._pipes.commands, select.POLLIN)
+        poll.register(self._pipes.wake_read, select.POLLIN)
+        poll.register(self._pipes.answers, 0)
+        timeout: int | None = None
+        while True:
+            events = dict(poll.poll(timeout))
+            if self._pipes.wake_read in events:
+                self._pipes.drain_wakes()
+            if events.get(self._pipes.answers, 0) & (select.POLLERR | select.POLLHUP):
+                os._exit(1)
+            if self._pipes.backlog:
+                self._pipes.flush()
+            if self._pipes.commands in events and not self._read():
+                self._runner.close()
+                return
+            if not events and self._runner.outbox.waiting:
+                self._runner.outbox.flush()
+            poll.modify(self._pipes.answers, select.POLLOUT if self._pipes.backlog else 0)
+            timeout = self._next_timeout(poll_was_idle=not events)
+
+    def _next_timeout(self, *, poll_was_idle: bool) -> int | None:
+        if self._runner.interrupt() if poll_was_idle else self._runner.must_interrupt():
+            return INTERRUPT_MILLISECONDS
+        return FLUSH_MILLISECONDS if self._runner.outbox.waiting else None
+
+    def _read(self) -> bool:
+        """Take in commands; False when the parent has hung up."""
+        try:
+            data = os.read(self._pipes.commands, READ_SIZE)
+        except BlockingIOError:
+            return True
+        for frame in self._parser.feed(data):
+            self._handlers[type(frame)](frame)
+        return bool(data)
+
+    def _hand_back(self, frame: frames.AskBack) -> None:
+        job = self._runner.jobs.get(frame.job)
+        back = job.hand_back(frame.count) if job else frames.HandedBack(frame.job, (), ())
+        self._pipes.send(back)
+        if back.batches and self._runner.outbox.waiting:
+            self._runner.outbox.flush()
+
+    def _cancel(self, frame: frames.Cancel) -> None:
+        job = self._runner.jobs.get(frame.job)
+        if job is None:
+            self._pipes.send(frames.Dropped(frame.job))
+        else:
+            self._runner.cancel(job)

@@ -1,0 +1,72 @@
+"""Where a worker process begins: set up like the parent's process, say so, serve."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import inspect
+import json
+import os
+import queue
+import signal
+import sys
+from typing import cast
+
+from aiopool import _payload
+from aiopool._core import frames
+from aiopool._worker.link import Link, Pipes
+from aiopool._worker.runner import Runner
+from aiopool._worker.work import MarkPage
+
+SHUTDOWN_SECONDS = 1.0
+"""How long a worker that ends may spend on closing what the user's code left open in its loop."""
+
+
+def main(commands: int, answers: int, marks: int) -> None:
+    """Run a worker over these inherited file descriptors; returns when the parent hangs up."""
+    # Stop goes to the kernel's whole process group. The parent blocked SIGINT across the start, so there is no moment
+    # at which it could have struck.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    pipes = Pipes(commands, answers)
+    runner = Runner(pipes.send, pipes.wake, MarkPage(marks))
+    os.close(marks)
+    Link(pipes, runner).start()
+    if _set_up(runner, pipes):
+        runner.run()
+        _shut_down(runner.loop)
+
+
+def _set_up(runner: Runner, pipes: Pipes) -> bool:
+    setup: queue.SimpleQueue[frames.Setup] = runner.setup
+    frame = setup.get()
+    try:
+        config = json.loads(bytes(frame.config))
+        # Only now: a signal.py or types.py in the notebook's folder must not stand in for what we import ourselves.
+        sys.path[:] = config["path"]
+        if frame.initializer:
+            initialized = _payload.load_function(bytes(frame.initializer))()
+            if inspect.iscoroutine(initialized):
+                runner.loop.run_until_complete(initialized)
+    except BaseException as error:  # noqa: BLE001  # an initializer may raise anything; the parent is told
+        pipes.send(frames.StartFailed(_payload.dump_error(error)))
+        return False
+    runner.ready = True
+    pipes.send(frames.Ready(os.getpid()))
+    return True
+
+
+def _shut_down(loop: asyncio.AbstractEventLoop) -> None:
+    async def close() -> None:
+        left = asyncio.all_tasks() - {cast("asyncio.Task[None]", asyncio.current_task())}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=SHUTDOWN_SECONDS)
+        await loop.shutdown_asyncgens()
+
+    loop.run_until_complete(close())
+    loop.close()

@@ -1,0 +1,241 @@
+"""The main thread of a worker: it owns the user's loop and runs ``def`` items between two runs of it.
+
+So a ``def`` item may call ``asyncio.run``; coroutines are not served meanwhile, and the ledger never sends both kinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import queue
+import signal
+import threading
+import types
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from aiopool._core import frames
+from aiopool._worker.lanes import Lane
+from aiopool._worker.outbox import Outbox
+from aiopool._worker.work import Entry, JobRun, MarkPage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CANCEL_SIGNAL = signal.SIGURG
+"""Ignored by default, so that it harms nobody should it come early, and hardly used by libraries."""
+
+
+class Runner:
+    """Runs items. ``stepping`` and ``stepping_job`` say what the main thread is inside of; the link thread reads them."""
+
+    def __init__(self, send: Callable[[frames.Frame], None], wake: Callable[[], None], marks: MarkPage) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.context = contextvars.copy_context()
+        self.marks = marks
+        self.outbox = Outbox(send, wake)
+        self.stepping: Entry | None = None
+        self.stepping_job: JobRun | None = None
+        self.interrupted: Entry | None = None
+        self.jobs: dict[int, JobRun] = {}
+        self.setup: queue.SimpleQueue[frames.Setup] = queue.SimpleQueue()
+        self.ready = False
+        self.closing = False
+        self._send = send
+        self._main = threading.get_ident()
+        self._turns: deque[JobRun] = deque()
+        self._cancels: deque[JobRun] = deque()
+        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+
+    def run(self) -> None:
+        """Serve until the parent hangs up."""
+        while not self.closing:
+            self.loop.run_forever()
+            self._run_defs()
+
+    # --- called by the link thread ---------------------------------------------------------------------------------
+
+    def know(self, frame: frames.Function) -> None:
+        """A job's function has come; its items follow."""
+        self.jobs[frame.job] = JobRun(frame)
+
+    def add(self, frame: frames.Batch) -> None:
+        """Queue a batch and wake the main thread."""
+        job = self.jobs[frame.job]
+        job.add(frame)
+        if job.is_async:
+            self.loop.call_soon_threadsafe(self.open_lane, job)
+        elif job.lanes > 1:
+            self._open_threads(job)
+        else:
+            if not job.in_turns:
+                job.in_turns = True
+                self._turns.append(job)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def cancel(self, job: JobRun) -> None:
+        """Drop what has not started, cancel what runs; Dropped is sent when nothing is left."""
+        job.cancelled = True
+        job.queue.clear()
+        self._cancels.append(job)
+        self.loop.call_soon_threadsafe(self._process_cancels)
+        if not job.is_async:
+            self.interrupt()
+
+    def must_interrupt(self) -> bool:
+        """Whether the main thread is inside an item of a cancelled job that has not felt a signal yet.
+
+        For a coroutine that holds its loop, too: a moment after the cancellation that its loop could not deliver.
+        """
+        job, entry = self.stepping_job, self.stepping
+        return job is not None and entry is not None and job.cancelled and self.interrupted is not entry
+
+    def interrupt(self) -> bool:
+        """Send the main thread a signal if it must be interrupted; True: look again in a moment whether it was."""
+        if not self.must_interrupt():
+            return False
+        signal.pthread_kill(self._main, CANCEL_SIGNAL)
+        return True
+
+    def close(self) -> None:
+        """The parent has hung up. It does so when nothing is left here, or because it has died."""
+        if not self.ready or any(job.queue or job.tasks or job.threads or job.running for job in list(self.jobs.values())):
+            os._exit(1)
+        self.closing = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    # --- cancelling ------------------------------------------------------------------------------------------------
+
+    def _on_cancel_signal(self, _: int, frame: types.FrameType | None) -> None:
+        """Raise in the item that is being run, and only while its own frames are on top.
+
+        In a frame of ours the exception would strike whoever runs items; the link thread then tries again.
+        """
+        job, entry = self.stepping_job, self.stepping
+        if job is None or entry is None or not job.cancelled or self.interrupted is entry:
+            return
+        if frame is not None and frame.f_globals.get("__name__", "").startswith("aiopool._worker"):
+            return
+        self.interrupted = entry
+        raise asyncio.CancelledError
+
+    def _process_cancels(self) -> None:
+        for _ in range(len(self._cancels)):
+            job = self._cancels.popleft()
+            for task in list(job.tasks):
+                task.cancel()
+            self._drop_if_empty(job)
+
+    def _drop_if_empty(self, job: JobRun) -> None:
+        if job.cancelled and not job.tasks and not job.threads and not job.running and job.id in self.jobs:
+            del self.jobs[job.id]
+            self._send(frames.Dropped(job.id))
+
+    # --- coroutines ------------------------------------------------------------------------------------------------
+
+    def open_lane(self, job: JobRun) -> None:
+        """Start one more lane if there is something for it to do; it opens the next one when its item first waits."""
+        if job.queue and len(job.tasks) < job.lanes and not job.cancelled:
+            Lane(self, job)
+
+    def lane_ended(self, job: JobRun) -> None:
+        """A lane is gone: cancelled with its item, or out of work."""
+        self._drop_if_empty(job)
+        if not job.cancelled:
+            self._forget_single(job)
+            self.open_lane(job)
+
+    def _forget_single(self, job: JobRun) -> None:
+        if job.once and not job.queue and not job.tasks and not job.running:
+            self.jobs.pop(job.id, None)
+
+    # --- functions -------------------------------------------------------------------------------------------------
+
+    def _run_defs(self) -> None:
+        """Run ``def`` items until none is left, one of each job in turn."""
+        while self._turns and not self.closing:
+            job = self._turns[0]
+            try:
+                entry = job.queue.popleft()
+            except IndexError:
+                self._turns.popleft()
+                job.in_turns = False
+                # The link thread queues first and looks at in_turns second; so look at the queue once more.
+                if job.queue and not job.in_turns:
+                    job.in_turns = True
+                    self._turns.append(job)
+                else:
+                    self._forget_single(job)
+                continue
+            self._run_def(job, entry)
+            if self._cancels:
+                self._process_cancels()
+            if len(self._turns) > 1:
+                self._turns.rotate(-1)
+
+    def _run_def(self, job: JobRun, entry: Entry) -> None:
+        job.running += 1
+        self.marks.slots[0] = entry.code
+        started = perf_counter()
+        try:
+            self.stepping = entry
+            self.stepping_job = job
+            try:
+                if job.cancelled:
+                    return
+                value = self._value(job, entry)
+            finally:
+                self.stepping_job = None
+                self.stepping = None
+        except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
+            if not job.cancelled:
+                self.outbox.error(job, entry, error, perf_counter() - started)
+        else:
+            now = perf_counter()
+            self.outbox.value(job, entry, value, now - started, now)
+        finally:
+            self.marks.slots[0] = 0
+            job.running -= 1
+
+    def _value(self, job: JobRun, entry: Entry) -> object:
+        value = self.context.copy().run(job.call, entry)
+        if isinstance(value, types.CoroutineType):
+            # A lambda or wrapper around a coroutine function looks like a def.
+            return self.loop.run_until_complete(value)
+        return value
+
+    # --- functions in threads, for a concurrency above the number of workers -------------------------------------------
+
+    def _open_threads(self, job: JobRun) -> None:
+        for _ in range(min(job.lanes - job.threads, len(job.queue))):
+            job.threads += 1
+            threading.Thread(target=self._thread, args=(job,), name=f"aiopool-item-{job.id}", daemon=True).start()
+
+    def _thread(self, job: JobRun) -> None:
+        slot = self.marks.take()
+        while not job.cancelled:
+            try:
+                entry = job.queue.popleft()
+            except IndexError:
+                break
+            self.marks.slots[slot] = entry.code
+            started = perf_counter()
+            try:
+                value = self.context.copy().run(job.call, entry)
+            except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
+                if not job.cancelled:
+                    self.outbox.error(job, entry, error, perf_counter() - started)
+            else:
+                now = perf_counter()
+                self.outbox.value(job, entry, value, now - started, now)
+            self.marks.slots[slot] = 0
+        self.marks.give(slot)
+        self.loop.call_soon_threadsafe(self._thread_ended, job)
+
+    def _thread_ended(self, job: JobRun) -> None:
+        job.threads -= 1
+        self._drop_if_empty(job)
+        if not job.cancelled:
+            self._open_threads(job)

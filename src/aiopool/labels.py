@@ -1,0 +1,89 @@
+"""How an input is shown: short, on one line, and never an error of its own."""
+
+from __future__ import annotations
+
+import reprlib
+import threading
+from collections.abc import Callable
+from pathlib import PurePath
+
+__all__ = ["label", "make_label"]
+
+LIMIT = 60
+OWN_LIMIT = 120
+
+_short = reprlib.Repr()
+_short.maxlevel = 3
+_short.maxstring = _short.maxother = _short.maxlong = LIMIT
+
+
+def label(value: object) -> str:
+    """A short text for a value: ``'https://…'``, ``DataFrame 120x3``, ``array (512, 512, 3) uint8``, a file's name.
+
+    Whatever the value's ``__repr__`` does, this returns a text, without control characters.
+    """
+    try:
+        return _clip(_told(value), LIMIT)
+    except BaseException as error:
+        _unless_interrupted(error)
+        return _kind(value)
+
+
+def make_label(user: Callable[[object], str] | None) -> Callable[[object], str]:
+    """How items are shown with the option ``label=user``.
+
+    Where the user's function fails, only the item's type is shown: the function may be there to hide a secret.
+    """
+    if user is None:
+        return label
+
+    def own(value: object) -> str:
+        try:
+            return _clip(str(user(value)), OWN_LIMIT)
+        except BaseException as error:
+            _unless_interrupted(error)
+            return f"{_kind(value)}, label= raised {_clip(type(error).__name__, LIMIT)}"
+
+    return own
+
+
+def _told(value: object) -> str:
+    kind = type(value)
+    if isinstance(value, PurePath):
+        return value.name or str(value)
+    if kind is bytes or kind is bytearray:
+        # reprlib would make the whole text first.
+        return repr(value) if len(value) <= LIMIT // 2 else f"{value[: LIMIT // 4]!r}... {len(value):,} bytes"
+    # Asked of the type, because a mock or a lazy object has every attribute.
+    if hasattr(kind, "shape"):
+        shape = value.shape  # type: ignore[attr-defined]  # just seen
+        if isinstance(shape, tuple) and shape:
+            name = kind.__name__
+            if name == "DataFrame":
+                return f"{name} {'x'.join(map(str, shape))}"
+            dtype = f" {value.dtype}" if hasattr(kind, "dtype") else ""  # type: ignore[attr-defined]  # just seen
+            return f"{'array' if name == 'ndarray' else name} {shape}{dtype}"
+    return _short.repr(value)
+
+
+def _clip(text: str, limit: int) -> str:
+    """The text in one line of printable characters; from a long one the middle is left out."""
+    if len(text) > limit:
+        tail = (limit - 3) // 3
+        text = f"{text[: limit - 3 - tail]}...{text[-tail:]}"
+    if text.isprintable():
+        return text
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
+def _kind(value: object) -> str:
+    """The type alone, read where no metaclass can interfere."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return f"<{_clip(name, LIMIT - 2)}>"
+
+
+def _unless_interrupted(error: BaseException) -> None:
+    """Raise an interrupt on. Labels are made on other threads, where a KeyboardInterrupt is the ``__repr__``'s own."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
