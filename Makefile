@@ -12,7 +12,7 @@ SELECT ?= not browser
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 export JUPYTER_PREFER_ENV_PATH := 1
 
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .PHONY: help demo lab test test-python format clean
 

@@ -24,7 +24,7 @@ def label(value: object) -> str:
     """
     try:
         return _clip(_told(value), LIMIT)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a __repr__ may do anything
         _unless_interrupted(error)
         return _kind(value)
 
@@ -40,7 +40,7 @@ def make_label(user: Callable[[object], str] | None) -> Callable[[object], str]:
     def own(value: object) -> str:
         try:
             return _clip(str(user(value)), OWN_LIMIT)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - and so may this
             _unless_interrupted(error)
             return f"{_kind(value)}, label= raised {_clip(type(error).__name__, LIMIT)}"
 
@@ -51,7 +51,7 @@ def _told(value: object) -> str:
     kind = type(value)
     if isinstance(value, PurePath):
         return value.name or str(value)
-    if kind is bytes or kind is bytearray:
+    if isinstance(value, bytes | bytearray):
         # reprlib would make the whole text first.
         return repr(value) if len(value) <= LIMIT // 2 else f"{value[: LIMIT // 4]!r}... {len(value):,} bytes"
     # Asked of the type, because a mock or a lazy object has every attribute.

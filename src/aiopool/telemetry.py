@@ -116,7 +116,7 @@ class Surface(Protocol):
     def close(self, snapshot: JobSnapshot) -> None:
         """Leave one line; called once, and also for a job that was never shown."""
 
-    def write(self, worker: int, stream: Literal["stdout", "stderr"], text: str) -> None:
+    def write(self, worker: int, text: str) -> None:
         """Pass on whole lines that a worker printed."""
 
 

@@ -49,11 +49,11 @@ _SHARED = -1
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """To a worker, first: how to make its process like the parent's. ``config`` is JSON."""
+    """To a worker, first: how to make its process like the parent's. ``config`` is JSON, ``initializers`` functions."""
 
     kind: ClassVar[int] = 1
     config: Bytes
-    initializer: Bytes
+    initializers: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def _blobs(shared: Bytes, blobs: Sequence[Bytes | None]) -> list[Bytes]:
 
 
 def _encode_setup(frame: Setup) -> list[Bytes]:
-    return [_LENGTH.pack(len(frame.config)), frame.config, frame.initializer]
+    return [_LENGTH.pack(len(frame.config)), frame.config, frame.initializers]
 
 
 def _encode_batch(frame: Batch) -> list[Bytes]:
@@ -385,16 +385,16 @@ class Parser:
         self._pending = bytearray()
         self._kind: int | None = None
         self._length = 0
-        self._broken = False
+        self.broken = False
 
     def feed(self, data: Bytes) -> Iterator[Frame]:
         """Yield the frames that these bytes complete."""
-        if self._broken:
+        if self.broken:
             raise FrameError("bytes after a broken frame")
         try:
             yield from self._feed(memoryview(data))
         except FrameError:
-            self._broken = True
+            self.broken = True
             raise
 
     def _feed(self, data: memoryview) -> Iterator[Frame]:

@@ -1,8 +1,8 @@
 """The only room that knows cloudpickle: functions, arguments, results, errors and source lines, as bytes and back.
 
-The kernel uses ``dump_function``, ``dump_items``, ``load_value``, ``load_shared`` and ``load_error``; a worker uses
-``load_function``, ``load_shared``, ``load_item``, ``dump_value``, ``dump_shared`` and ``dump_error``. Both import it, so
-it stays light: the standard library and cloudpickle.
+The kernel uses ``dump_function``, ``dump_items``, ``load_value``, ``load_shared`` and ``load_error``; a worker
+uses ``load_function``, ``load_shared``, ``load_item``, ``dump_value``, ``dump_shared`` and ``dump_error``. Both import
+it, so it stays light: the standard library and cloudpickle.
 """
 
 from __future__ import annotations

@@ -33,11 +33,8 @@ from aiopool._payload.picklers import Pickler, Reduced, travels_by_value
 
 __all__ = ["Definitions", "FunctionPickler", "HomewardPickler", "InputPickler", "definitions", "new_epoch"]
 
-Described = tuple[str, "Stamp", bytes]  # id, stamp, definition
-
 _KEPT_CLASSES = 1024
 """A class that crossed a border is kept alive, this many at most: what comes later may only name it."""
-
 
 
 class Stamp(NamedTuple):
@@ -46,6 +43,8 @@ class Stamp(NamedTuple):
     epoch: int
     digest: bytes
 
+
+Described = tuple[str, Stamp, bytes]  # id, stamp, definition
 
 _NOTHING = Stamp(-1, b"")
 
@@ -254,27 +253,24 @@ class _Restoring:
 
     def __init__(self, reached: tuple[Described, ...]) -> None:
         self._told = {name: (stamp, data) for name, stamp, data in reached}
+        self._begun: set[str] = set()
 
     def resolve(self, name: str) -> type:
         told = self._told.get(name)
-        if told is not None and not _is_current(name, told[0]):
+        if told is not None and name not in self._begun and not _is_current(name, told[0]):
             self._load(name, *told)
         return _by_name(name, name)
 
     def _load(self, name: str, stamp: Stamp, data: bytes) -> None:
         unpickler = _DefinitionUnpickler(data, self)
         make, arguments = unpickler.load()
-        # Its base may have asked for it while the arguments were loaded; then it is complete, or being completed.
-        if _is_current(name, stamp):
+        if name in self._begun:  # Its base has a method that uses it, and so had it made meanwhile.
             return
-        cls = _named(name) or make(*arguments)
-        _given[cls] = stamp  # Before its content: that may ask for this class, and must find it.
-        _keep(cls)
-        try:
-            innards._class_setstate(cls, unpickler.load())  # noqa: SLF001
-        except BaseException:
-            _given[cls] = _NOTHING  # Incomplete: the next one to need it tries again, and meets the same error.
-            raise
+        cls = _take(make, arguments)
+        self._begun.add(name)
+        innards._class_setstate(cls, unpickler.load())  # noqa: SLF001
+        # Only now, so that no other thread takes it for complete, and one that failed is tried again.
+        _given[cls] = stamp
         sources.install(unpickler.load())
 
 
@@ -285,4 +281,3 @@ class _DefinitionUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> type:
         return self._restoring.resolve(pid)
-

@@ -8,9 +8,9 @@ failed, so what is blamed is what was refused.
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import pickle
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,12 +21,18 @@ from aiopool._payload.picklers import travels_by_value
 
 __all__ = ["blame_function", "blame_input", "blame_result"]
 
+_STANDARD_REFUSAL = re.compile(r"can(no|')t pickle ", re.IGNORECASE)
+
 Try = Callable[[Any], object]
 Step = tuple[str, Any]  # what the outer thing does with the inner one, and the inner one
 
 _MOST_TRIES = 300
 _MOST_MEMBERS = 1000
 _CachedFunction = type(functools.cache(len))
+
+# The plain descriptors: a metaclass may override these names, and raise.
+_qualname = type.__dict__["__qualname__"]
+_module = type.__dict__["__module__"]
 
 
 def blame_function(name: str, fn: object, error: BaseException, try_part: Try) -> str:
@@ -47,20 +53,26 @@ def blame_result(value: object, error: BaseException, try_part: Try) -> str:
 def type_name(value: object) -> str:
     """The type of a thing as people write it: ``sqlite3.Connection``, ``list``, ``Settings``."""
     cls = type(value)
-    module, name = cls.__module__, cls.__qualname__.rpartition("<locals>.")[2]
-    return name if module in ("builtins", "__main__") else f"{module}.{name}"
+    name: str = _qualname.__get__(cls).rpartition("<locals>.")[2]
+    module = _module.__get__(cls)
+    return f"{module}.{name}" if type(module) is str and module not in ("builtins", "__main__") else name
 
 
 def _blame(subject: str, thing: object, error: BaseException, try_part: Try, advice: Mapping[str, str]) -> str:
     if _is_too_deep(error):
-        return f"{subject} is nested too deeply to travel to another process. Make it flatter: a list instead of a chain."
-    path = _Search(try_part).path(thing)
-    for number, (phrase, _) in enumerate(path):
-        subject += f"{', which' if number else ''} {phrase}"
-    last = path[-1][1] if path else thing
-    if path:
-        subject += f" ({type_name(last)}), which"
-    return f"{subject} cannot travel to another process{_reason(error)}. {_advice(last, advice)}"
+        return f"{subject} is nested too deeply to travel to another process. Make it flatter."
+    reason = _reason(error)
+    try:
+        path = _Search(try_part).path(thing)
+        last = path[-1][1] if path else thing
+        found = subject + ", which".join(f" {phrase}" for phrase, _ in path)
+        if path:
+            found += f" ({type_name(last)}), which"
+        return f"{found} cannot travel to another process{reason}. {advice[_kind(last)]}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a thing that refuses even to be looked at
+        return f"{subject} cannot travel to another process{reason}."
 
 
 def _is_too_deep(error: BaseException) -> bool:
@@ -73,9 +85,10 @@ def _reason(error: BaseException) -> str:
         text = str(error)
     except BaseException:  # noqa: BLE001 - a user's exception may fail in its own message
         text = "its message cannot be shown"
-    if isinstance(error, TypeError | pickle.PicklingError) and text.lower().startswith(("cannot pickle", "can't pickle")):
+    standard = isinstance(error, TypeError | pickle.PicklingError) and _STANDARD_REFUSAL.match(text)
+    if standard:
         return ""
-    return f": {type_name(error)}: {text}" if text else f": {type_name(error)}"
+    return f": {type_name(error)}: {text.removesuffix('.')}" if text else f": {type_name(error)}"
 
 
 # --- the search ----------------------------------------------------------------------------------------------------
@@ -104,7 +117,9 @@ class _Search:
             for phrase, part in _parts(thing):
                 if id(part) not in self._seen and self._fails(part):
                     return phrase, part
-        except Exception:  # noqa: BLE001 - a hostile attribute ends the search; what was found so far stands
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a hostile attribute ends the search; what was found so far stands
             return None
         return None
 
@@ -121,37 +136,74 @@ class _Search:
         return False
 
 
+@functools.singledispatch
 def _parts(thing: object) -> Iterator[Step]:
-    """What a thing is made of, as far as pickling looks into it."""
-    if isinstance(thing, types.FunctionType):
-        yield from _parts_of_function(thing)
-    elif isinstance(thing, types.MethodType):
-        yield "belongs to an object", thing.__self__
-        yield "", thing.__func__
-    elif isinstance(thing, functools.partial):
-        yield "wraps a function", thing.func
-        yield from ((f"is given argument {number}", value) for number, value in enumerate(thing.args, 1))
-        yield from ((f"is given the argument `{name}`", value) for name, value in thing.keywords.items())
-    elif isinstance(thing, _CachedFunction):
-        yield "", thing.__wrapped__
-    elif isinstance(thing, property):
-        yield from (("", part) for part in (thing.fget, thing.fset, thing.fdel))
-    elif isinstance(thing, staticmethod | classmethod):
-        yield "", thing.__func__
-    elif isinstance(thing, type):
-        yield from _parts_of_class(thing)
-    elif isinstance(thing, dict):
-        yield from ((f"holds, under the key {_short(key)}, a value", value) for key, value in _some(thing.items()))
-        yield from (("has a key", key) for key in _some(thing))
-    elif isinstance(thing, list | tuple):
-        yield from ((f"holds a value at [{index}]", value) for index, value in enumerate(_some(thing)))
-    elif isinstance(thing, set | frozenset):
-        yield from (("holds a value", value) for value in _some(thing))
-    elif not _kind(thing):
-        yield from _parts_of_object(thing)
+    """What a thing is made of, as far as pickling looks into it.
+
+    Of a library's object only what has a public name: its insides say nothing to a user.
+    """
+    if _kind(thing):
+        return
+    names = list(getattr(thing, "__dict__", ()))
+    for cls in type(thing).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        names += (slots,) if isinstance(slots, str) else slots
+    ours = travels_by_value(type(thing))
+    for name in names:
+        if (ours or not name.startswith("_")) and hasattr(thing, name):
+            yield f"has the attribute `{name}`", getattr(thing, name)
+    yield "is an object of a class", type(thing)
 
 
-def _parts_of_function(function: types.FunctionType) -> Iterator[Step]:
+@_parts.register(dict)
+def _(thing: dict[Any, Any]) -> Iterator[Step]:
+    yield from ((f"holds, under the key {_short(key)}, a value", value) for key, value in _some(thing.items()))
+    yield from (("has a key", key) for key in _some(thing))
+
+
+@_parts.register(list)
+@_parts.register(tuple)
+def _(thing: list[Any]) -> Iterator[Step]:
+    yield from ((f"holds a value at [{index}]", value) for index, value in enumerate(_some(thing)))
+
+
+@_parts.register(set)
+@_parts.register(frozenset)
+def _(thing: set[Any]) -> Iterator[Step]:
+    yield from (("holds a value", value) for value in _some(thing))
+
+
+@_parts.register
+def _(thing: types.MethodType) -> Iterator[Step]:
+    yield "belongs to an object", thing.__self__
+    yield "", thing.__func__
+
+
+@_parts.register(functools.partial)
+def _(thing: functools.partial[Any]) -> Iterator[Step]:
+    yield "wraps a function", thing.func
+    yield from ((f"is given argument {number}", value) for number, value in enumerate(thing.args, 1))
+    yield from ((f"is given the argument `{name}`", value) for name, value in thing.keywords.items())
+
+
+@_parts.register(_CachedFunction)
+def _(thing: Any) -> Iterator[Step]:
+    yield "", thing.__wrapped__
+
+
+@_parts.register(staticmethod)
+@_parts.register(classmethod)
+def _(thing: Any) -> Iterator[Step]:
+    yield "", thing.__func__
+
+
+@_parts.register
+def _(thing: property) -> Iterator[Step]:
+    yield from (("", part) for part in (thing.fget, thing.fset, thing.fdel))
+
+
+@_parts.register
+def _(function: types.FunctionType) -> Iterator[Step]:
     if innards._should_pickle_by_reference(function):  # noqa: SLF001
         return
     code = function.__code__
@@ -171,26 +223,14 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[Step]:
     yield from ((f"has an annotation for `{name}`", value) for name, value in function.__annotations__.items())
 
 
-def _parts_of_class(cls: type) -> Iterator[Step]:
+@_parts.register
+def _(cls: type) -> Iterator[Step]:
     if not travels_by_value(cls):
         return
     own = innards._class_getstate(cls)[0]  # noqa: SLF001
     for name, value in own.items():
         yield (f"has the method `{name}`" if callable(value) else f"has the attribute `{name}`"), value
     yield from (("has a base class", base) for base in cls.__bases__)
-
-
-def _parts_of_object(thing: object) -> Iterator[Step]:
-    """Of a library's object only what has a public name: its insides say nothing to a user."""
-    names = list(getattr(thing, "__dict__", ()))
-    for cls in type(thing).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        names += (slots,) if isinstance(slots, str) else slots
-    ours = travels_by_value(type(thing))
-    for name in names:
-        if (ours or not name.startswith("_")) and hasattr(thing, name):
-            yield f"has the attribute `{name}`", getattr(thing, name)
-    yield "is an object of a class", type(thing)
 
 
 def _some(members: Any) -> Iterator[Any]:
@@ -259,14 +299,10 @@ _KINDS = {
 }
 
 
-def _advice(culprit: object, advice: Mapping[str, str]) -> str:
-    return advice[_kind(culprit)]
-
-
 def _kind(thing: object) -> str:
     """Which advice fits; empty if none in particular."""
     for cls in type(thing).__mro__:
-        kind = _KINDS.get(f"{cls.__module__}.{cls.__qualname__}", "")
+        kind = _KINDS.get(f"{_module.__get__(cls)}.{_qualname.__get__(cls)}", "")
         if kind:
             return kind
-    return "asyncio" if inspect.isawaitable(thing) else ""
+    return "asyncio" if hasattr(type(thing), "__await__") else ""

@@ -39,14 +39,14 @@ class _Told(NamedTuple):
     type_name: str
     text: str
     exited: bool
-    way: str
-    pickled: bytes
-    notes: tuple[str, ...]
-    frames: tuple[Frame, ...]
-    cause: int | None
-    context: int | None
-    suppress: bool
-    members: tuple[int, ...]
+    way: str = ""
+    pickled: bytes = b""
+    notes: tuple[str, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    cause: int | None = None
+    context: int | None = None
+    suppress: bool = False
+    members: tuple[int, ...] = ()
 
 
 # --- in the worker -------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def dump_error(error: BaseException) -> bytes:
         return pickle.dumps((records, family.formatted()), protocol=5)
     except BaseException:  # noqa: BLE001 - hostile beyond what is foreseen; its name is still worth telling
         name = type.__dict__["__qualname__"].__get__(type(error))
-        bare = _Told(name, "(it cannot be shown)", isinstance(error, EXITS), "", b"", (), (), None, None, False, ())
+        bare = _Told(name, "(it cannot be shown)", exited=issubclass(type(error), EXITS))
         return pickle.dumps(([bare], f"{name}: (it cannot be shown)\n"), protocol=5)
 
 
@@ -139,7 +139,8 @@ class _Family:
     @contextlib.contextmanager
     def _chain_cut(self) -> Iterator[None]:
         """:mod:`traceback` follows a chain to its end, however long: end it for a moment where we ended it."""
-        links = [(error, _cause.__get__(error), _context.__get__(error), _suppress.__get__(error)) for error in self._cut]
+        getters = (_cause, _context, _suppress)
+        links = [(error, *(getter.__get__(error) for getter in getters)) for error in self._cut]
         try:
             for error in self._cut:
                 _cause.__set__(error, None)
@@ -173,7 +174,8 @@ def _text(error: BaseException) -> str:
 
 def _notes(error: BaseException) -> tuple[str, ...]:
     try:
-        return tuple(_shortened(str.__str__(note)) for note in error.__notes__[:100] if isinstance(note, str))
+        notes: list[Any] = error.__notes__[:100]
+        return tuple(_shortened(str.__str__(note)) for note in notes if isinstance(note, str))
     except BaseException:  # noqa: BLE001 - there are none, or they are no list
         return ()
 

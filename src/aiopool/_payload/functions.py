@@ -43,7 +43,7 @@ def dump_function(fn: Callable[..., Any]) -> FunctionBlob:
         pickler.dump(fn)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
         message = blame_function(name, fn, error, lambda part: FunctionPickler(_Sink(), known).dump(part))
         raise NotPicklable(message) from without_library_frames(error)
     lines = pickle.dumps(sources.collect(pickler.files), protocol=5)
@@ -72,7 +72,8 @@ def is_async(fn: Any) -> bool:
     """Whether calling it gives a coroutine: ``async def``, also inside a partial, a cache or a callable object."""
     while isinstance(fn, functools.partial | _CachedFunction):
         fn = fn.func if isinstance(fn, functools.partial) else fn.__wrapped__
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))
+    call = inspect.getattr_static(type(fn), "__call__", None)  # How an object of a class with that method is called.
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
 
 
 class _Sink:

@@ -1,4 +1,4 @@
-"""What an item returned, on its way home. Classes of the notebook are only named, so the notebook's own stay as they are."""
+"""What an item returned, on its way home. Classes of the notebook are only named, so its own stay as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def dump_value(value: object) -> bytes:
     stream = io.BytesIO()
     try:
         HomewardPickler(stream).dump(value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may raise anything; it is this item's failure
         message = blame_result(value, error, lambda part: HomewardPickler(io.BytesIO()).dump(part))
         if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
             value.close()  # The message says that it was not awaited; a warning at some later moment adds nothing.

@@ -90,7 +90,7 @@ def _reduce_cached_function(obj: Any) -> Reduced:
 
 def _reduce_cached_property(obj: functools.cached_property[Any]) -> Reduced:
     """Before Python 3.12 a cached property holds a lock, which a new one makes for itself."""
-    state = {"attrname": obj.attrname, "__doc__": obj.__doc__}  # type: ignore[attr-defined]
+    state = {"attrname": obj.attrname, "__doc__": obj.__doc__}
     return functools.cached_property, (obj.func,), state
 
 
@@ -105,7 +105,7 @@ def _reduce_thread_local(_obj: Any) -> Reduced:
 
 
 def _reduce_text_file(obj: io.TextIOWrapper) -> Reduced:
-    """cloudpickle reads a whole file to send its text; an open file is better refused, with advice."""
+    """As cloudpickle would have it, a whole file is read and its text sent; an open file is better refused."""
     for name in ("stdout", "stderr"):
         if obj is getattr(sys, name):
             return getattr, (sys, name)

@@ -43,7 +43,9 @@ class StayedBehind:
         return self._repr
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"this {self._type} stayed in the worker, only its text came back; it has no {name!r} here")
+        if name.startswith("_"):  # Also what a half-made object is asked for: its own slots.
+            raise AttributeError(name)
+        raise AttributeError(f"this {self._type} stayed in the worker, only its text came back: it has no {name!r}")
 
     def __reduce__(self) -> tuple[type[StayedBehind], tuple[str, str, str]]:
         return type(self), (self._type, self._str, self._repr)
@@ -150,6 +152,6 @@ def _set_state(error: BaseException, state: dict[str, Any]) -> None:
         object.__setattr__(error, name, value)
 
 
-_WAYS: dict[str, Callable[[BaseException], Any]] = {"pickle": lambda error: error, "bare": _bare_parts, "lean": _lean_parts}
 _LEAN_ONLY: dict[str, Callable[[BaseException], Any]] = {"lean": _lean_parts}
+_WAYS: dict[str, Callable[[BaseException], Any]] = {"pickle": lambda error: error, "bare": _bare_parts, **_LEAN_ONLY}
 _GROUP_WAYS: dict[str, Callable[[BaseException], Any]] = {"group": _group_parts}

@@ -147,7 +147,12 @@ def _compile(frame: Frame) -> types.CodeType:
         "end_lineno": frame.end_line if known else frame.line,
         "end_col_offset": frame.end_column if known else 0,
     }
-    start = {"lineno": frame.first_line, "col_offset": 0, "end_lineno": frame.first_line, "end_col_offset": 0}
+    start: dict[str, Any] = {
+        "lineno": frame.first_line,
+        "col_offset": 0,
+        "end_lineno": frame.first_line,
+        "end_col_offset": 0,
+    }
     raising = ast.Raise(exc=ast.Name(id="_HereError", ctx=ast.Load(), **where), cause=None, **where)
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     function = ast.FunctionDef(name="_", args=nothing, body=[raising], decorator_list=[], **start)

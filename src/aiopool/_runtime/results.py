@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from aiopool import _payload
-from aiopool._runtime.waiters import ANYTHING, BACKLOG, Waiter
+from aiopool._runtime.waiters import ANYTHING, BACKLOG, Callback, Waiter
 from aiopool.errors import InternalError, ItemExited, WouldDeadlock
 
 __all__ = ["EMPTY", "GONE", "Arrival", "Ending", "RawFailure", "Results", "Segment", "harmless"]
@@ -158,7 +158,8 @@ class Results:
             self.ended_at = time.monotonic()
             self.ending = ending
             waiters, self._waiters = self._waiters, ()
-        for waiter in waiters:
+        # Callbacks may run right here: they come after those whose latency somebody feels.
+        for waiter in sorted(waiters, key=_is_callback):
             waiter.tell()
 
     def room(self) -> bool:
@@ -219,7 +220,7 @@ class Results:
 
     @property
     def all_loaded(self) -> bool:
-        """Is there nothing that has arrived and was not loaded yet?"""
+        """Nothing has arrived that was not loaded yet."""
         return self._loaded >= self._arrived
 
     def load(self, seconds: float | None = None, until: int = -1) -> None:
@@ -261,7 +262,7 @@ class Results:
             values = _payload.load_shared(segment.shared) if plain else []
             if len(values) != plain:
                 raise InternalError(f"{len(values)} values came for {plain} items")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - only the item may fail, whatever its pickle does
             mended = self._unloadable(error)
             values = [self._spoil(i, mended, segment) for i, blob in zip(items, blobs, strict=True) if blob is None]
         if len(values) == len(items):
@@ -275,7 +276,7 @@ class Results:
     def _value(self, index: int, blob: bytes | memoryview, segment: Segment) -> object:
         try:
             return _payload.load_value(blob)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the same
             return self._spoil(index, self._unloadable(error), segment)
 
     @staticmethod
@@ -350,7 +351,7 @@ class Results:
         self._offer_room()
 
     def _trim(self) -> None:
-        """Forget the items at the beginning that are gone, many at a time: an endless input must not fill the memory."""
+        """Forget the first items, which are gone, many at a time: an endless input must not fill the memory."""
         slots = self._slots
         while self._low - self._base < len(slots) and slots[self._low - self._base] is GONE:
             self._low += 1
@@ -392,6 +393,10 @@ class Results:
 
 def _last(items: Sequence[int]) -> int:
     return items[-1] if isinstance(items, range) else max(items, default=-1)
+
+
+def _is_callback(waiter: Waiter) -> bool:
+    return isinstance(waiter, Callback)
 
 
 def _ignore() -> None:

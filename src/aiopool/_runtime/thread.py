@@ -69,12 +69,15 @@ class IOThread:
 
     def _take_calls(self) -> None:
         self._notified = False
-        for _ in range(len(self._calls)):
-            function, args = self._calls.popleft()
-            function(*args)
-        if self._calls and not self._notified:
-            self._notified = True
-            self.loop.call_soon(self._take_calls)
+        try:
+            for _ in range(len(self._calls)):
+                function, args = self._calls.popleft()
+                function(*args)
+        finally:
+            # Also when one raised, which the loop's exception handler is told: the others must not wait for news.
+            if self._calls and not self._notified:
+                self._notified = True
+                self.loop.call_soon(self._take_calls)
 
     def _run(self) -> None:
         # Stop belongs to the main thread. Children inherit the mask, so that none can be struck while it starts.

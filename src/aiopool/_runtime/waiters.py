@@ -10,15 +10,12 @@ import asyncio
 import contextvars
 import logging
 import queue
-import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, Protocol, Self
 
-__all__ = ["ANYTHING", "BACKLOG", "END", "Callback", "Interrupt", "LoopWaiter", "ThreadWaiter", "Waiter"]
+__all__ = ["ANYTHING", "BACKLOG", "END", "TICK", "Callback", "LoopWaiter", "ThreadWaiter", "Waiter"]
 
 END = -1
 BACKLOG = -2
@@ -202,44 +199,3 @@ class Callback:
             self._function(self._argument)
         except BaseException:
             logging.getLogger("aiopool").exception("the callback %r of %r failed", self._function, self._argument)
-
-
-class Interrupt:
-    """Catches SIGINT during a blocking wait in the main thread, and says that it was pressed.
-
-    Python's own handler would raise at any line of ours. And in a cell that contains an ``await``, ipykernel's handler
-    only schedules a cancel of the cell, which a blocked loop never gets to. A process that ignores SIGINT stays so.
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.pressed = False
-        self._wake = wake
-        self._previous: Any = None
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            previous = signal.getsignal(signal.SIGINT)
-            # None: installed by C code, and could not be put back.
-            if previous not in (None, signal.SIG_IGN):
-                signal.signal(signal.SIGINT, self._press)
-                self._previous = previous
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None and signal.getsignal(signal.SIGINT) == self._press:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _press(self, signum: int, frame: FrameType | None) -> None:
-        self.pressed = True
-        self._wake()
-
-    def nap(self, until: float | None) -> float | None:
-        """How long to wait at a time, up to a monotonic deadline.
-
-        In the main thread that is a tick: a signal that the system gave to another thread, and one that
-        ``_thread.interrupt_main()`` made up, is not handled before the main thread runs again.
-        """
-        left = None if until is None else until - time.monotonic()
-        if self._previous is None:
-            return left
-        return 2 * TICK if left is None else min(left, 2 * TICK)

@@ -47,8 +47,8 @@ def _set_up(runner: Runner, pipes: Pipes) -> bool:
         config = json.loads(bytes(frame.config))
         # Only now: a signal.py or types.py in the notebook's folder must not stand in for what we import ourselves.
         sys.path[:] = config["path"]
-        if frame.initializer:
-            initialized = _payload.load_function(bytes(frame.initializer))()
+        for initializer in _payload.load_shared(frame.initializers):
+            initialized = _payload.load_function(cast("bytes", initializer))()
             if inspect.iscoroutine(initialized):
                 runner.loop.run_until_complete(initialized)
     except BaseException as error:  # noqa: BLE001  # an initializer may raise anything; the parent is told

@@ -1,0 +1,244 @@
+"""From an input to batches: reads the user's data and pickles arguments, on threads of its own, never on the pool's.
+
+A sized input is read in slices. An unsized one is read item by item, because each may take its time: what has been
+read waits in a part of a batch, which is closed when it is full, or at once when a worker has nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+from aiopool import _payload
+from aiopool.errors import InputLost
+
+STOP = object()
+
+
+class Sink(Protocol):
+    """Who takes what feeders make. Every method may be called from any thread."""
+
+    def supplied(self, job: int, items: Sequence[int], encoded: _payload.EncodedItems) -> None:
+        """These items are ready to be sent; positions in ``encoded`` that were refused are failures."""
+
+    def nudged(self, job: int) -> None:
+        """Something has been read that a worker without work could have."""
+
+    def input_ended(self, job: int, total: int) -> None:
+        """All items have been supplied."""
+
+    def input_broken(self, job: int, total: int, error: BaseException) -> None:
+        """Reading raised after ``total`` items, which have been supplied."""
+
+
+class Recoder:
+    """One thread that pickles what must not wait for an input: items that run again, and parts of batches."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, job: int, items: Sequence[int], values: Sequence[object]) -> None:
+        """Pickle these and supply them."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=contextvars.Context().run, args=(self._run,), name="aiopool-recoder", daemon=True
+            )
+            self._thread.start()
+        self._work.put((job, items, values))
+
+    def stop(self) -> None:
+        """End the thread once what was put is done."""
+        self._work.put(STOP)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not STOP:
+            job, items, values = work
+            self._sink.supplied(job, items, _payload.dump_items(values))
+
+
+class Credit:
+    """How far a feeder may read: ``upto`` items in all, in batches of ``size``; ``hungry``: somebody idles."""
+
+    def __init__(self) -> None:
+        self.upto = 0
+        self.size = 1
+        self.hungry = True
+        self.stopped = False
+        self._changed = threading.Condition()
+
+    def grant(self, upto: int, size: int, *, hungry: bool) -> None:
+        """The ledger has spoken."""
+        with self._changed:
+            self.upto, self.size, self.hungry = upto, size, hungry
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """The job has ended: read nothing more."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def wait_beyond(self, read: int) -> bool:
+        """Wait until more than ``read`` items may be read; False when the job has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.stopped or self.upto > read)
+            return not self.stopped
+
+
+class Feeder:
+    """Reads one job's input on one thread, in a copy of the caller's context.
+
+    ``keep(index, values)`` is told what was read, before it is supplied.
+    """
+
+    def __init__(
+        self, job: int, sink: Sink, recoder: Recoder, keep: Callable[[int, Sequence[object]], None] | None
+    ) -> None:
+        self.credit = Credit()
+        self._job = job
+        self._sink = sink
+        self._recoder = recoder
+        self._keep = keep
+        self._read = 0
+        self._part: list[object] = []
+        self._part_lock = threading.Lock()
+        self._context = contextvars.copy_context()
+
+    def start_sized(self, indices: Sequence[int], values: Iterable[object]) -> None:
+        """Read an input whose length is known; ``indices`` are its items' numbers."""
+        self._start(self._read_sized, indices, values)
+
+    def start_unsized(self, values: Iterable[object]) -> None:
+        """Read an iterator item by item."""
+        self._start(self._read_unsized, values)
+
+    def start_async(self, values: AsyncIterable[object]) -> None:
+        """Read an async iterator on the loop that runs here, or, where none runs, on a loop on the feeder's thread."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._start(lambda: asyncio.run(self._pump(values)))
+        else:
+            self._pumping = loop.create_task(self._pump(values), context=self._context)
+
+    def stop(self) -> None:
+        """The job has ended. A thread inside the input's own code ends when that returns."""
+        self.credit.stop()
+
+    def collect(self) -> None:
+        """Close the part of a batch that has been read so far, if a worker has nothing to do."""
+        if self.credit.hungry:
+            self._close_part()
+
+    def _start(self, read: Callable[..., None], *args: object) -> None:
+        threading.Thread(
+            target=self._context.run, args=(read, *args), name=f"aiopool-feeder-{self._job}", daemon=True
+        ).start()
+
+    # --- sized -----------------------------------------------------------------------------------------------------
+
+    def _read_sized(self, indices: Sequence[int], values: Iterable[object]) -> None:
+        iterator: Iterator[object] | None = None
+        while self._read < len(indices):
+            if not self.credit.wait_beyond(self._read):
+                return
+            count = min(self.credit.size, self.credit.upto - self._read, len(indices) - self._read)
+            chunk: list[object] = []
+            try:
+                if iterator is None:
+                    iterator = iter(values)
+                # Not list(islice()): what was read before an error must stand.
+                chunk.extend(islice(iterator, count))
+            except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input
+                self._supply(indices, chunk)
+                self._sink.input_broken(self._job, self._read, error)
+                return
+            if len(chunk) < count:
+                self._supply(indices, chunk)
+                break
+            self._supply(indices, chunk)
+        self._sink.input_ended(self._job, self._read)
+
+    def _supply(self, indices: Sequence[int], chunk: list[object]) -> None:
+        if not chunk:
+            return
+        first = self._read
+        if self._keep is not None:
+            self._keep(first, chunk)
+        self._read += len(chunk)
+        self._sink.supplied(self._job, indices[first : self._read], _payload.dump_items(chunk))
+
+    # --- unsized ---------------------------------------------------------------------------------------------------
+
+    def _read_unsized(self, values: Iterable[object]) -> None:
+        try:
+            iterator = iter(values)
+            while self.credit.wait_beyond(self._read):
+                try:
+                    value = next(iterator)
+                except StopIteration:
+                    break
+                self._take(value)
+            else:
+                return
+        except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input
+            self._close_part()
+            self._sink.input_broken(self._job, self._read, error)
+            return
+        self._close_part()
+        self._sink.input_ended(self._job, self._read)
+
+    def _take(self, value: object) -> None:
+        if self._keep is not None:
+            self._keep(self._read, (value,))
+        with self._part_lock:
+            self._part.append(value)
+            self._read += 1
+            length = len(self._part)
+        if length >= self.credit.size or self._read >= self.credit.upto:
+            self._close_part()
+        elif length == 1:
+            self._sink.nudged(self._job)
+
+    def _close_part(self) -> None:
+        # Pickled by the recoder, whoever closes: so the parts of one input keep their order.
+        with self._part_lock:
+            if not self._part:
+                return
+            part, self._part = self._part, []
+            first = self._read - len(part)
+            self._recoder.put(self._job, range(first, first + len(part)), part)
+
+    # --- async -----------------------------------------------------------------------------------------------------
+
+    async def _pump(self, values: AsyncIterable[object]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async for value in values:
+                self._take(value)
+                if self._read >= self.credit.upto and not await self._credit_on(loop):
+                    return
+                if self.credit.stopped:
+                    return
+        except asyncio.CancelledError:
+            self._close_part()
+            lost = InputLost(f"reading the input was cancelled after {self._read} items")
+            self._sink.input_broken(self._job, self._read, lost)
+            raise
+        except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input
+            self._close_part()
+            self._sink.input_broken(self._job, self._read, error)
+            return
+        self._close_part()
+        self._sink.input_ended(self._job, self._read)
+
+    async def _credit_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        # A thread may wait for a condition, a loop must not.
+        return await loop.run_in_executor(None, self.credit.wait_beyond, self._read)

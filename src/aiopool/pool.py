@@ -1,0 +1,447 @@
+"""The pool: open, map, submit, broadcast, put, resize, restart, close."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+import time
+import weakref
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
+
+from aiopool import _payload
+from aiopool._core.frames import Function
+from aiopool._payload.refs import Ref
+from aiopool._runtime.driver import Driver, JobSpec
+from aiopool._runtime.machine import default_workers
+from aiopool._runtime.results import Results
+from aiopool._runtime.sources import Source, chosen, source_of
+from aiopool.engines import registry
+from aiopool.errors import InputError, OptionError, PoolClosed
+from aiopool.job import Handle, Job
+from aiopool.labels import label as default_label
+from aiopool.labels import make_label
+from aiopool.options import MapOptions, OnError, PoolOptions, Progress, default_concurrency
+from aiopool.telemetry import PoolSnapshot, WorkerInfo, new_surface
+
+__all__ = ["Pool", "Worker"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_names = itertools.count(1)
+
+EXIT_SECONDS = 3.0
+"""How long the end of the interpreter waits for the workers to be gone."""
+
+
+class Worker:
+    """One worker of a pool, as its user sees it."""
+
+    def __init__(self, pool: Pool, info: WorkerInfo) -> None:
+        self._pool = pool
+        self._info = info
+
+    @property
+    def info(self) -> WorkerInfo:
+        """What it does now; state ``lost`` once its process is gone."""
+        return next(
+            (info for info in self._pool.snapshot().workers if info.pid == self._info.pid),
+            WorkerInfo(self._info.index, self._info.pid, "lost", 0, self._info.done),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.info}>"
+
+
+class Pool:
+    """Worker processes, each with an event loop of its own, and a front door.
+
+    ::
+
+        async with Pool(workers=8) as pool:
+            pages = await pool.map(fetch, urls)
+
+        with Pool(workers=8) as pool:                  # the same from a script
+            pages = pool.map(fetch, urls).result()
+
+    Workers start on demand, never more than there is work. ``workers`` is how many there may be; by default as many
+    as the machine bears: the least of CPU affinity, the cgroup's quota, ``CPU_LIMIT`` and memory / 512 MB.
+
+    ``initializer(*initargs)`` runs in every worker before its first item; if it raises, whoever waits gets a
+    :class:`~aiopool.errors.WorkerStartFailed`. ``start_timeout`` is how long a worker may take to start, in seconds,
+    ``grace`` how long a cancelled item may take to end before its worker is killed, ``idle_timeout`` after how long
+    without work a worker ends (None: never).
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        engine: str = "local",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        start_timeout: float = 60.0,
+        grace: float = 2.0,
+        idle_timeout: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Open a pool. No worker starts before there is work."""
+        if "aiopool._worker.main" in sys.modules:
+            raise OptionError("pools do not nest: this is a worker of a pool already")
+        self._options = PoolOptions(
+            workers=default_workers() if workers is None else workers,
+            engine=engine,
+            initializer=initializer,
+            initargs=initargs,
+            start_timeout=start_timeout,
+            grace=grace,
+            idle_timeout=idle_timeout,
+            name=name or f"pool-{next(_names)}",
+        )
+        initializers = []
+        if initializer is not None:
+            initializers.append(_payload.dump_function(functools.partial(initializer, *initargs)).data)
+        self._driver = Driver(self._options, registry.find(engine), initializers)
+        self._size = self._options.workers
+        self._closed = False
+        self._ended: Job[Any] = self._handle_for("closing", self._driver.closed)
+        self._finalizer = weakref.finalize(self, _end_at_exit, self._driver)
+
+    # --- work ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def map(
+        self, fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
+    ) -> Job[R]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
+    ) -> Job[R]: ...
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        concurrency: int | None = None,
+        on_error: OnError = "raise",
+        unpack: bool = False,
+        batch: int | Literal["auto"] = "auto",
+        window: int | None = None,
+        total: int | None = None,
+        label: Callable[[Any], str] | None = None,
+        rerun_lost: bool = True,
+        desc: str | None = None,
+        progress: Progress = True,
+        **unknown: Any,
+    ) -> Job[Any]:
+        """Run ``fn(item)`` for every item and return at once with the :class:`~aiopool.Job`; see :func:`aiopool.pmap`."""
+        options = MapOptions.of(
+            {
+                "concurrency": concurrency,
+                "on_error": on_error,
+                "unpack": unpack,
+                "batch": batch,
+                "window": window,
+                "total": total,
+                "label": label,
+                "rerun_lost": rerun_lost,
+                "desc": desc,
+                "progress": progress,
+                **unknown,
+            }
+        )
+        function = _dumped(fn)
+        source = source_of(iterables, example=f"pmap({function.name}, data)")
+        return self._start(function, source, options, zipped=len(iterables) > 1)
+
+    def starmap(self, fn: Callable[..., R], pairs: Iterable[Any], **options: Any) -> Job[R]:
+        """As :meth:`map` with ``unpack=True``: a tuple becomes ``fn(*item)``, a mapping ``fn(**item)``."""
+        return self.map(fn, pairs, **{"unpack": True, **options})
+
+    @overload
+    def submit(self, fn: Callable[..., Awaitable[R]], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
+    @overload
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Run ``fn(*args, **kwargs)`` once, on one worker, at most once: ``value = await pool.submit(fn, 1)``."""
+        function = _dumped(fn)
+        call = (args, kwargs)
+        return self._submit(function, call)
+
+    def broadcast(self, fn: Callable[[], R], *, keep: bool = False) -> Job[R]:
+        """Run ``fn()`` once on every worker, starting them all; the values in the order of the workers' places.
+
+        With ``keep`` it also runs on every worker that starts later, before its first item.
+        """
+        function = _dumped(fn)
+        if keep:
+            self._driver.keep(function.data)
+        size = self._size
+        call = _payload.dump_items((((), {}),))
+        spec = JobSpec(
+            name=function.name,
+            function=function.data,
+            flags=Function.CALL | _flags(function),
+            kind=_kind(function),
+            size=size,
+            concurrency=size,
+            pinned=True,
+            value_of=lambda _: (),
+            brought=[((index,), call) for index in range(size)],
+            surface=new_surface(function.name, False),
+            shown=False,
+        )
+        return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
+
+    def put(self, value: T) -> Ref[T]:
+        """Pickle a value once, to be passed to many items; in a worker the value stands wherever the ref was passed."""
+        self._must_be_open()
+        return Ref(value)
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers there are now, in the order of their places."""
+        return [Worker(self, info) for info in self.snapshot().workers]
+
+    @property
+    def size(self) -> int:
+        """How many workers there may be."""
+        return self._size
+
+    def resize(self, workers: int) -> Handle[None]:
+        """Have so many workers from now on; the handle ends when those that leave have ended their items."""
+        self._must_be_open()
+        size = PoolOptions(workers=workers).workers
+        self._size = size
+        results = _promise()
+        self._driver.resize(size, results)
+        return self._handle_for(f"resize({size})", results)
+
+    def restart(self, *, now: bool = False) -> Handle[None]:
+        """Replace every worker: new ones start beside, old ones end their items first.
+
+        With ``now`` the old ones are killed, and what they ran runs again.
+        """
+        self._must_be_open()
+        results = _promise()
+        self._driver.restart(results, now=now)
+        return self._handle_for("restart", results)
+
+    def snapshot(self) -> PoolSnapshot:
+        """A picture of the pool, its workers and its jobs at this moment."""
+        return self._driver.snapshot()
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take no new jobs; the workers end when the jobs have."""
+        self._closed = True
+        self._driver.close()
+
+    def terminate(self) -> None:
+        """End now: jobs are cancelled, workers killed."""
+        self._closed = True
+        self._driver.terminate()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until a closed pool has ended; raises TimeoutError after ``timeout`` seconds."""
+        if not self._closed:
+            raise PoolClosed("join() waits for the end of a pool: call close() or terminate() first")
+        self._ended.result(timeout)
+        self._finalizer.detach()
+
+    def __enter__(self) -> Self:
+        """``with Pool() as pool``: leaving waits for the jobs; leaving through an exception terminates."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Wait for the end."""
+        self._leave(error)
+        try:
+            self._ended.result()
+        except BaseException:
+            self.terminate()
+            raise
+
+    async def __aenter__(self) -> Self:
+        """``async with Pool() as pool``: leaving waits for the jobs; leaving through an exception terminates."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Wait for the end."""
+        self._leave(error)
+        try:
+            await self._ended
+        except BaseException:
+            self.terminate()
+            raise
+
+    def _leave(self, error: BaseException | None) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.terminate()
+
+    def __repr__(self) -> str:
+        return str(self.snapshot())
+
+    # --- how a job is opened ---------------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        function: _payload.FunctionBlob,
+        source: Source,
+        options: MapOptions,
+        *,
+        zipped: bool,
+        have: Mapping[int, object] | None = None,
+        total: int | None = None,
+    ) -> Job[Any]:
+        concurrency = options.concurrency or default_concurrency(self._size, is_async=function.is_async)
+        name = options.desc or function.name
+        spec = JobSpec(
+            name=name,
+            function=function.data,
+            flags=_flags(function) | (Function.UNPACK if options.unpack or zipped else 0),
+            kind=_kind(function),
+            size=source.size,
+            concurrency=concurrency,
+            batch=None if options.batch == "auto" else options.batch,
+            window=options.window or max(1000, 2 * concurrency),
+            rerun_lost=options.rerun_lost,
+            stop_on_failure=options.on_error == "raise",
+            value_of=source.value_of,
+            keep=source.keep,
+            forget=source.forget,
+            expected=options.total,
+            surface=new_surface(name, options.progress),
+            shown=bool(options.progress),
+        )
+
+        def again(
+            fn: Callable[..., Any] | None, changed: Mapping[str, Any], missing: Sequence[int], have: Mapping[int, object]
+        ) -> Job[Any]:
+            mended = function if fn is None else _dumped(fn)
+            given = {name: getattr(options, name) for name in options.__slots__} | dict(changed)
+            return self._start(
+                mended,
+                chosen(missing, source.value_of),
+                MapOptions.of(given),
+                zipped=zipped,
+                have=have,
+                total=len(missing) + len(have),
+            )
+
+        results = Results(source.size if total is None else total, prefilled=have)
+        return self._open(
+            spec, results, source.feed, on_error=options.on_error, again=again, label=options.label
+        )
+
+    def _submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
+        def again(
+            fn: Callable[..., Any] | None, changed: Mapping[str, Any], missing: Sequence[int], have: Mapping[int, object]
+        ) -> Job[Any]:
+            if changed:
+                raise OptionError("a submit has no options; for options map over one item")
+            return self._submit(function if fn is None else _dumped(fn), call)
+
+        spec = JobSpec(
+            name=function.name,
+            function=function.data,
+            flags=Function.CALL | Function.ONCE | _flags(function),
+            kind=_kind(function),
+            size=1,
+            concurrency=1,
+            rerun_lost=False,
+            single=True,
+            value_of=lambda _: call,
+            brought=[((0,), _payload.dump_items((call,)))],
+            surface=new_surface(function.name, False),
+            shown=False,
+        )
+        return self._open(spec, Results(1), None, on_error="raise", again=again)
+
+    def _open(
+        self,
+        spec: JobSpec,
+        results: Results,
+        feed: Callable[..., None] | None,
+        *,
+        on_error: OnError,
+        again: Callable[..., Job[Any]],
+        label: Callable[[Any], str] | None = None,
+    ) -> Job[Any]:
+        self._must_be_open()
+        labelled = make_label(label) if label is not None else default_label
+        started = time.monotonic()
+        number = self._driver.open(spec, results, feed)
+        return Job(
+            self._driver,
+            number,
+            spec.name,
+            results,
+            on_error=on_error,
+            is_single=spec.single,
+            value_of=spec.value_of,
+            label_of=lambda index: labelled(spec.value_of(index)),
+            started=started,
+            again=again,
+        )
+
+    def _handle_for(self, name: str, results: Results) -> Job[Any]:
+        return Job(
+            self._driver,
+            -1,
+            name,
+            results,
+            on_error="raise",
+            is_single=True,
+            value_of=lambda _: None,
+            label_of=lambda _: name,
+            started=time.monotonic(),
+            again=_no_retry,
+        )
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
+
+
+def _promise() -> Results:
+    """Results of one item whose value is None, to be ended when something has been reached."""
+    return Results(1, prefilled={0: None})
+
+
+def _dumped(fn: Callable[..., Any]) -> _payload.FunctionBlob:
+    if not callable(fn):
+        what = f"{type(fn).__name__} was passed"
+        if hasattr(fn, "close") and hasattr(fn, "send"):
+            fn.close()
+            what = f"{getattr(fn, '__qualname__', 'a function')} was called, and the coroutine that it returned passed"
+        raise InputError(f"the first argument must be a function, but {what}. Pass the function itself: pmap(fn, data)")
+    return _payload.dump_function(fn)
+
+
+def _flags(function: _payload.FunctionBlob) -> int:
+    return Function.ASYNC if function.is_async else 0
+
+
+def _kind(function: _payload.FunctionBlob) -> Literal["async", "def"]:
+    return "async" if function.is_async else "def"
+
+
+def _no_retry(*_: object) -> Job[Any]:
+    raise OptionError("this cannot be retried: call it again")
+
+
+def _end_at_exit(driver: Driver) -> None:
+    """The pool was dropped without being closed, or the interpreter ends: leave no process behind."""
+    driver.terminate()
+    if not driver.is_current_thread:
+        driver.join(EXIT_SECONDS)

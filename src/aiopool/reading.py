@@ -1,0 +1,169 @@
+"""What all who read one job share: how to wait for it, how to stop it, what it has to say in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Final, Protocol
+
+from aiopool._runtime.results import Results
+from aiopool._runtime.waits import Look, wait_in_thread, wait_on_loop
+from aiopool.errors import InternalError, JobCancelled, JobStopped, ResultsConsumed, WouldDeadlock
+from aiopool.failures import Failures
+from aiopool.telemetry import JobSnapshot
+
+__all__ = ["SLICE", "JobControl", "Reading"]
+
+SLICE = 0.01
+"""Seconds for which a reader's loop may load values before everybody else on it has a turn."""
+
+
+class JobControl(Protocol):
+    """What a job asks of the pool's own thread. Any thread may call, and every call returns at once."""
+
+    def cancel(self, job: int, *, stopped: bool) -> None:
+        """End the job early, however often it is said; ``stopped``: somebody who waited for it was interrupted."""
+
+    def pause(self, job: int) -> None:
+        """Start nothing new of this job."""
+
+    def resume(self, job: int) -> None:
+        """Start items again."""
+
+    def snapshot_job(self, job: int) -> JobSnapshot | None:
+        """Tell how far the job is; None when it has ended."""
+
+    def must_not_block(self, job: int) -> bool:
+        """Tell whether the job needs this very thread to go on."""
+
+
+class Reading:
+    """One job from its readers' side: a :class:`Job` and the iterators over it stand on this."""
+
+    def __init__(
+        self,
+        control: JobControl,
+        id: int,  # noqa: A002 - what it is called everywhere
+        name: str,
+        results: Results,
+        failures: Failures,
+        *,
+        returns_failures: bool,
+        is_single: bool,
+    ) -> None:
+        self.control: Final = control
+        self.id: Final = id
+        self.name: Final = name
+        self.results: Final = results
+        self.failures: Final = failures
+        self.returns_failures: Final = returns_failures
+        self.is_single: Final = is_single
+        self.asked_to_end = False
+        # Where the next iteration goes on: the next item; the next arrival, with a place in it.
+        self.next_item = 0
+        self.next_arrival = (0, 0)
+        self.read_out = False
+        self._gave_up = False
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    async def until(self, wants: int, look: Look) -> None:
+        """Wait on the running loop. To cancel this is to stop the job, and the very same CancelledError goes on."""
+        __tracebackhide__ = True
+        try:
+            await wait_on_loop(self.results, wants, look)
+        except asyncio.CancelledError as error:
+            self._stop(error)
+            raise
+
+    async def breathe(self) -> None:
+        """Let everybody else on the loop have a turn; to cancel this, too, is to stop the job."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            self._stop(error)
+            raise
+
+    def block_until(self, wants: int, look: Look, seconds: float | None = None) -> bool:
+        """Wait in a blocking call. To interrupt this is to stop the job. False: the time is up."""
+        __tracebackhide__ = True
+        try:
+            in_time, interrupted = wait_in_thread(self.results, wants, look, seconds, self._refuse_to_block)
+        except KeyboardInterrupt as error:
+            # Not by way of our handler: raised into this thread by somebody, or no handler could be installed.
+            self._stop(error)
+            raise
+        if interrupted:
+            stopped = JobStopped(self._stop_line())
+            self._stop(stopped)
+            raise stopped
+        return in_time
+
+    def _refuse_to_block(self) -> None:
+        if self.control.must_not_block(self.id):
+            raise WouldDeadlock(
+                f"{self.name} needs this very thread to go on, so a blocking wait for it would never end. "
+                f"await it instead"
+            )
+
+    def load(self, seconds: float | None = None, until: int = -1) -> None:
+        """Load values that have come. One that cannot be loaded is a failure, and may have to end the job."""
+        results = self.results
+        results.load(seconds, until)
+        if results.spoilt is not None and not self.returns_failures and results.ending is None and not self._gave_up:
+            self._gave_up = True
+            self.control.cancel(self.id, stopped=False)
+
+    # --- ending it early --------------------------------------------------------------------------------------------
+
+    def end(self, *, stopped: bool) -> bool:
+        """End the job early; False if it has ended already."""
+        if self.results.ending is not None:
+            return False
+        self.asked_to_end = True
+        self.control.cancel(self.id, stopped=stopped)
+        return True
+
+    def _stop(self, error: BaseException) -> None:
+        """Somebody who waited was interrupted: so the job ends, and IPython shows one line for the exception."""
+        self.end(stopped=True)
+        # Not a lambda, so that the exception can still be pickled.
+        error._render_traceback_ = functools.partial(list, (self._stop_line(),))  # type: ignore[attr-defined]
+
+    def _stop_line(self) -> str:
+        if self.is_single:
+            return f"Stopped: {self.name}"
+        return f"Stopped: {self.progress()}: aiopool.last_job().partial(), .retry()"
+
+    # --- what it has to say -----------------------------------------------------------------------------------------
+
+    def progress(self) -> str:
+        """How far it is, in words."""
+        total = self.results.total
+        return f"{self.results.finished:,}{'' if total is None else f' of {total:,}'} done"
+
+    def raise_unless_done(self) -> None:
+        """Raise what the ended job has to say, unless that is its results."""
+        __tracebackhide__ = True
+        if (ending := self.results.ending) is None:
+            return
+        self.failures.raise_verdict(of_items=self._gave_up or (ending.how == "done" and not self.returns_failures))
+        if ending.how != "done":
+            raise JobCancelled(
+                f"{self.name} was {ending.how}: {self.progress()}"
+                + ("" if self.is_single else "; job.partial() has them, job.retry() runs the rest")
+            )
+
+    def refuse_consumed(self) -> None:
+        """Raise if results were let go: all of them can no longer be had."""
+        if consumed := self.results.consumed:
+            raise ResultsConsumed(
+                f"{consumed:,} results of {self.name} were handed out by an iteration and are not kept, because its "
+                f"input has no length. job.partial() has the others; pass list(...) to read results twice."
+            )
+
+    def hole(self, index: int) -> object:
+        """Tell what stands where there is no value in a job that is done: the failure."""
+        if index not in self.failures:
+            raise InternalError(f"the job {self.name} is done, but its item {index} is not")
+        return self.failures[index]
