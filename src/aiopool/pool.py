@@ -18,13 +18,15 @@ from aiopool._runtime.driver import Driver, JobSpec
 from aiopool._runtime.machine import default_workers
 from aiopool._runtime.results import Results
 from aiopool._runtime.sources import Source, chosen, source_of
-from aiopool.engines import registry
+from aiopool.engines.registry import find
 from aiopool.errors import InputError, OptionError, PoolClosed
 from aiopool.job import Handle, Job
 from aiopool.labels import label as default_label
 from aiopool.labels import make_label
 from aiopool.options import MapOptions, OnError, PoolOptions, Progress, default_concurrency
-from aiopool.telemetry import PoolSnapshot, WorkerInfo, new_surface
+from aiopool.registry import registry
+from aiopool.telemetry import PoolSnapshot, Surface, WorkerInfo, new_surface
+from aiopool.terminal import TerminalSurface
 
 __all__ = ["Pool", "Worker"]
 
@@ -104,7 +106,7 @@ class Pool:
         initializers = []
         if initializer is not None:
             initializers.append(_payload.dump_function(functools.partial(initializer, *initargs)).data)
-        self._driver = Driver(self._options, registry.find(engine), initializers)
+        self._driver = Driver(self._options, find(engine), initializers)
         self._size = self._options.workers
         self._closed = False
         self._ended: Job[Any] = self._handle_for("closing", self._driver.closed)
@@ -190,7 +192,7 @@ class Pool:
             pinned=True,
             value_of=lambda _: (),
             brought=[((index,), call) for index in range(size)],
-            surface=new_surface(function.name, False),
+            surface=_surface(function.name, False),
             shown=False,
         )
         return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
@@ -206,6 +208,11 @@ class Pool:
     def workers(self) -> list[Worker]:
         """The workers there are now, in the order of their places."""
         return [Worker(self, info) for info in self.snapshot().workers]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no new jobs."""
+        return self._closed
 
     @property
     def size(self) -> int:
@@ -320,7 +327,7 @@ class Pool:
             keep=source.keep,
             forget=source.forget,
             expected=options.total,
-            surface=new_surface(name, options.progress),
+            surface=_surface(name, options.progress),
             shown=bool(options.progress),
         )
 
@@ -362,7 +369,7 @@ class Pool:
             single=True,
             value_of=lambda _: call,
             brought=[((0,), _payload.dump_items((call,)))],
-            surface=new_surface(function.name, False),
+            surface=_surface(function.name, False),
             shown=False,
         )
         return self._open(spec, Results(1), None, on_error="raise", again=again)
@@ -381,7 +388,7 @@ class Pool:
         labelled = make_label(label) if label is not None else default_label
         started = time.monotonic()
         number = self._driver.open(spec, results, feed)
-        return Job(
+        job: Job[Any] = Job(
             self._driver,
             number,
             spec.name,
@@ -393,6 +400,8 @@ class Pool:
             started=started,
             again=again,
         )
+        registry.add(job, single=spec.single)
+        return job
 
     def _handle_for(self, name: str, results: Results) -> Job[Any]:
         return Job(
@@ -411,6 +420,10 @@ class Pool:
     def _must_be_open(self) -> None:
         if self._closed:
             raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
+
+
+def _surface(name: str, progress: Progress) -> Surface:
+    return new_surface(name, progress) or TerminalSurface.of(name, progress)
 
 
 def _promise() -> Results:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 __all__ = ["JobSnapshot", "PoolSnapshot", "Surface", "WorkerInfo", "new_surface", "use_surfaces"]
 
+Progress = bool | Literal["text"]
 JobState = Literal["running", "paused", "done", "failed", "cancelled", "stopped"]
 WorkerState = Literal["starting", "idle", "busy", "retiring", "lost"]
 
@@ -120,7 +121,7 @@ class Surface(Protocol):
         """Pass on whole lines that a worker printed."""
 
 
-SurfaceFactory = Callable[[str, bool | Literal["text"]], Surface | None]
+SurfaceFactory = Callable[[str, Progress], Surface | None]
 _factories: list[SurfaceFactory] = []
 
 
@@ -132,7 +133,12 @@ def use_surfaces(factory: SurfaceFactory) -> None:
     _factories.append(factory)
 
 
-def new_surface(name: str, progress: bool | Literal["text"]) -> Surface | None:
+def uses(factory: SurfaceFactory) -> bool:
+    """Whether this one is registered."""
+    return factory in _factories
+
+
+def new_surface(name: str, progress: Progress) -> Surface | None:
     """Make the surface of a job that is being started in this very thread and cell."""
     for factory in reversed(_factories):
         if (surface := factory(name, progress)) is not None:

@@ -322,9 +322,10 @@ class Driver:
         if run.feeder is not None:
             run.feeder.stop()
         del self._runs[run.id]
-        run.results.end(ending)
+        # First, so that the last line is out before the cell that awaits the job ends.
         if run.spec.surface is not None:
             run.spec.surface.close(self._picture_run(run, ending.how))
+        run.results.end(ending)
 
     # --- workers ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,51 @@
+"""One line of progress under the cell that started the job."""
+
+from __future__ import annotations
+
+import uuid
+
+from aiopool.jupyter.cell import Cell, this_kernel
+from aiopool.telemetry import JobSnapshot, Progress
+
+BAR = 24
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def bar(snapshot: JobSnapshot) -> str:
+    """A bar of blocks, or nothing where the total is not known."""
+    if not snapshot.total:
+        return ""
+    eighths = round(8 * BAR * min(1.0, snapshot.finished / snapshot.total))
+    full, rest = divmod(eighths, 8)
+    return f"▕{('█' * full + (EIGHTHS[rest] if rest else '')).ljust(BAR)}▏ "
+
+
+class Line:
+    """A surface that is one line of text, changed in place."""
+
+    def __init__(self, cell: Cell, *, shown: bool) -> None:
+        self._cell = cell
+        self._wanted = shown
+        self._shown = False
+        self._display_id = f"aiopool-{uuid.uuid4()}"
+
+    def update(self, snapshot: JobSnapshot) -> None:
+        """Show how far the job is."""
+        if self._wanted:
+            self._cell.display(self._display_id, f"{bar(snapshot)}{snapshot}", update=self._shown)
+            self._shown = True
+
+    def close(self, snapshot: JobSnapshot) -> None:
+        """Leave the last state, if there was time to show one."""
+        if self._shown:
+            self.update(snapshot)
+
+    def write(self, worker: int, text: str) -> None:
+        """Print the lines under the cell, with the worker's place in front."""
+        self._cell.stream("".join(f"[{worker}] {line}\n" for line in text.splitlines()))
+
+
+def line_surface(_: str, progress: Progress) -> Line | None:
+    """The surface of a job that is started in this cell."""
+    kernel = this_kernel()
+    return Line(Cell(kernel), shown=bool(progress)) if kernel is not None else None

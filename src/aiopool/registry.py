@@ -1,0 +1,51 @@
+"""Which jobs a session holds: the last one, those that run, and the last that did not end well."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+from aiopool.job import Job
+
+__all__ = ["registry"]
+
+
+class Registry:
+    """Holds jobs so that a user who let go of one finds it again. Finished ones are let go, their results with them.
+
+    A submit is held only as the last job; while its caller holds it, it is listed too.
+    """
+
+    def __init__(self) -> None:
+        self.last: Job[Any] | None = None
+        self._lock = threading.Lock()
+        self._running: dict[int, Job[Any]] = {}
+        self._submits: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
+        self._unwell: Job[Any] | None = None
+
+    def add(self, job: Job[Any], *, single: bool) -> None:
+        """A job was started."""
+        self.last = job
+        if single:
+            self._submits.add(job)
+            return
+        with self._lock:
+            self._running[id(job)] = job
+        job.add_done_callback(self._ended)
+
+    def _ended(self, job: Job[Any]) -> None:
+        with self._lock:
+            self._running.pop(id(job), None)
+            if job.snapshot().state != "done":
+                self._unwell = job
+
+    def listing(self) -> list[Job[Any]]:
+        """All that are held, in the order in which they were started."""
+        with self._lock:
+            held = {id(job): job for job in (self._unwell, *self._running.values(), self.last) if job is not None}
+        held.update((id(job), job) for job in list(self._submits) if not job.done())
+        return sorted(held.values(), key=lambda job: job.started)
+
+
+registry = Registry()

@@ -1,0 +1,147 @@
+"""``pmap`` and what belongs to a session: the shared pool, its defaults, and which jobs there are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any, Literal, TypeVar, overload
+
+from aiopool import job as _job
+from aiopool.job import Job
+from aiopool.options import MapOptions, OnError, PoolOptions, Progress
+from aiopool.pool import Pool
+
+__all__ = ["configure", "get_pool", "jobs", "last_job", "pmap"]
+
+R = TypeVar("R")
+
+IDLE_SECONDS = 600.0
+"""After how long without work a worker of the shared pool ends."""
+
+
+class _Session:
+    """The shared pool and its defaults."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pool: Pool | None = None
+        self.workers: int | None = None
+        self.engine = "local"
+        self.concurrency: int | None = None
+
+
+_session = _Session()
+
+
+def get_pool() -> Pool:
+    """The session's shared pool, opened when it is first needed. ``pmap`` runs on it."""
+    with _session.lock:
+        if _session.pool is None or _session.pool.closed:
+            _session.pool = Pool(
+                _session.workers, engine=_session.engine, idle_timeout=IDLE_SECONDS, name="shared"
+            )
+        return _session.pool
+
+
+def configure(
+    *, workers: int | None = None, engine: str | None = None, concurrency: int | None = None
+) -> None:
+    """Set defaults of the session; what is not given stays as it is.
+
+    ``workers``: of the shared pool, which is resized if it is open. ``engine``: where its workers come from; another
+    one opens another shared pool, and the old one ends with its jobs. ``concurrency``: of every ``pmap`` that does not
+    say its own.
+    """
+    PoolOptions(workers=1 if workers is None else workers)
+    MapOptions(concurrency=concurrency)
+    with _session.lock:
+        pool = _session.pool
+        if concurrency is not None:
+            _session.concurrency = concurrency
+        if workers is not None:
+            _session.workers = workers
+        if engine is not None and engine != _session.engine:
+            _session.engine, _session.pool = engine, None
+            if pool is not None:
+                pool.close()
+        elif workers is not None and pool is not None and not pool.closed:
+            pool.resize(workers)
+
+
+@overload
+def pmap(
+    fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
+) -> Job[R]: ...
+@overload
+def pmap(fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
+def pmap(
+    fn: Callable[..., Any],
+    *iterables: Iterable[Any] | AsyncIterable[Any],
+    concurrency: int | None = None,
+    on_error: OnError = "raise",
+    unpack: bool = False,
+    batch: int | Literal["auto"] = "auto",
+    window: int | None = None,
+    total: int | None = None,
+    label: Callable[[Any], str] | None = None,
+    rerun_lost: bool = True,
+    desc: str | None = None,
+    progress: Progress = True,
+    **unknown: Any,
+) -> Job[Any]:
+    """Run ``fn(item)`` for every item of the data, in worker processes, and return at once with the :class:`Job`.
+
+    ::
+
+        pages = await pmap(fetch, urls)                       # results in input order
+        pages = await pmap(fetch, urls, concurrency=200, on_error="return")
+        job = pmap(fetch, urls)                               # starts now, the kernel stays free
+        async for page in job: ...                            # as they come
+
+    ``fn`` is an ``async def`` (thousands run at a time in each worker's own event loop) or a ``def`` (one at a time in
+    each worker). It travels by value, with the helpers, classes and globals of the notebook that it uses, as they are
+    now. Several iterables are zipped: ``pmap(fn, xs, ys)`` calls ``fn(x, y)``.
+
+    Options, all keyword-only:
+
+    - ``concurrency``: items in flight over the whole job. Below the number of workers the job uses so many workers;
+      above it, a ``def`` runs in threads of its worker. Default: one per worker for a ``def``, else 100 or 4 per
+      worker, whichever is more.
+    - ``on_error``: ``"raise"``: the first failure stops the job and is raised at the await; ``"return"``: a
+      :class:`Failure` stands in the item's place.
+    - ``unpack``: a tuple becomes ``fn(*item)``, a mapping ``fn(**item)``.
+    - ``batch``: items that travel together, measured by default.
+    - ``window``: how many items of an unsized input are read ahead.
+    - ``total``: how many items an unsized input will have, for the display.
+    - ``label``: a function of an item: how it is shown in errors, to shorten it or to hide a secret.
+    - ``rerun_lost``: may an item whose worker died be run again? False: at most once.
+    - ``desc``: how the job is called; by default as the function. ``progress``: False shows nothing.
+
+    Raises, in the call: :class:`OptionError` for an option that does not exist or cannot be, :class:`InputError` for
+    data that cannot be mapped over, :class:`NotPicklable` for a function that cannot travel.
+    """
+    return get_pool().map(
+        fn,
+        *iterables,
+        concurrency=_session.concurrency if concurrency is None else concurrency,
+        on_error=on_error,
+        unpack=unpack,
+        batch=batch,
+        window=window,
+        total=total,
+        label=label,
+        rerun_lost=rerun_lost,
+        desc=desc,
+        progress=progress,
+        **unknown,
+    )
+
+
+def last_job() -> Job[Any] | None:
+    """The job that was started last, on whatever pool; None if there was none."""
+    return _job.registry.last
+
+
+def jobs() -> list[Job[Any]]:
+    """The job that was started last, every one that runs, and the last that was stopped, cancelled or failed."""
+    return _job.registry.listing()

@@ -1,0 +1,53 @@
+"""How a job shows itself in a script: a tqdm bar in a terminal, nothing in a pipe; workers' prints in either."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Self
+
+from aiopool.telemetry import JobSnapshot, Progress
+
+__all__ = ["TerminalSurface"]
+
+
+class TerminalSurface:
+    """A bar on standard error, made when the job has run for half a second."""
+
+    def __init__(self, name: str, *, bar: bool) -> None:
+        self._name = name
+        self._wants_bar = bar
+        self._bar: Any = None
+
+    @classmethod
+    def of(cls, name: str, progress: Progress) -> Self:
+        """The surface of a job in this script."""
+        return cls(name, bar=bool(progress) and sys.stderr is not None and sys.stderr.isatty())
+
+    def update(self, snapshot: JobSnapshot) -> None:
+        """Move the bar."""
+        if not self._wants_bar:
+            return
+        if self._bar is None:
+            from tqdm import tqdm  # noqa: PLC0415  # only a job worth watching pays for it
+
+            self._bar = tqdm(desc=self._name, total=snapshot.total, unit="item", file=sys.stderr, dynamic_ncols=True)
+        self._bar.total = snapshot.total
+        if snapshot.failed:
+            self._bar.set_postfix(failed=snapshot.failed, refresh=False)
+        self._bar.update(snapshot.finished - self._bar.n)
+
+    def close(self, snapshot: JobSnapshot) -> None:
+        """Leave the bar as it is in the end."""
+        if self._bar is not None:
+            self.update(snapshot)
+            self._bar.close()
+
+    def write(self, worker: int, text: str) -> None:
+        """Print the lines above the bar, with the worker's place in front."""
+        labelled = "".join(f"[{worker}] {line}\n" for line in text.splitlines())
+        if self._bar is not None:
+            self._bar.write(labelled, file=sys.stdout, end="")
+        elif sys.stdout is not None:
+            sys.stdout.write(labelled)
+            sys.stdout.flush()
+
