@@ -69,7 +69,7 @@ class Job(Generic[R]):
         self._reading = Reading(
             control, id, name, results, self._failures, returns_failures=on_error == "return", is_single=is_single
         )
-        self._started = started
+        self.started = started
         self._again = again
 
     # --- all results at once ----------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Job(Generic[R]):
             done=results.finished - failed,
             failed=failed,
             in_flight=0,
-            elapsed=(results.ended_at or time.monotonic()) - self._started,
+            elapsed=(results.ended_at or time.monotonic()) - self.started,
         )
 
     def __repr__(self) -> str:

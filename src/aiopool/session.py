@@ -6,10 +6,10 @@ import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeVar, overload
 
-from aiopool import job as _job
 from aiopool.job import Job
 from aiopool.options import MapOptions, OnError, PoolOptions, Progress
 from aiopool.pool import Pool
+from aiopool.registry import registry
 
 __all__ = ["configure", "get_pool", "jobs", "last_job", "pmap"]
 
@@ -139,9 +139,9 @@ def pmap(
 
 def last_job() -> Job[Any] | None:
     """The job that was started last, on whatever pool; None if there was none."""
-    return _job.registry.last
+    return registry.last
 
 
 def jobs() -> list[Job[Any]]:
     """The job that was started last, every one that runs, and the last that was stopped, cancelled or failed."""
-    return _job.registry.listing()
+    return registry.listing()

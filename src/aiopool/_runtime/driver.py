@@ -323,8 +323,7 @@ class Driver:
             run.feeder.stop()
         del self._runs[run.id]
         # First, so that the last line is out before the cell that awaits the job ends.
-        if run.spec.surface is not None:
-            run.spec.surface.close(self._picture_run(run, ending.how))
+        self._on_surface(run.spec.surface, "close", self._picture_run(run, ending.how))
         run.results.end(ending)
 
     # --- workers ---------------------------------------------------------------------------------------------------
@@ -421,8 +420,7 @@ class Driver:
             run = self._runs.get(next(reversed(book.batches.values())).job.id)
             if run is not None:
                 worker.surface = run.spec.surface
-        if worker.surface is not None:
-            worker.surface.write(worker.index, text)
+        self._on_surface(worker.surface, "write", worker.index, text)
 
     # --- the ledger ------------------------------------------------------------------------------------------------
 
@@ -484,10 +482,19 @@ class Driver:
         shown = [run for run in self._runs.values() if run.spec.surface is not None and run.spec.shown]
         for run in shown:
             if now - run.started >= SHOW_AFTER and (picture := self._picture_job(run.id)) is not None:
-                run.spec.surface.update(picture)  # type: ignore[union-attr]  # filtered above
+                self._on_surface(run.spec.surface, "update", picture)
         self._showing = bool(shown)
         if shown:
             self._io.loop.call_later(SHOW_EVERY, self._show)
+
+    @staticmethod
+    def _on_surface(surface: Surface | None, method: str, *args: object) -> None:
+        """Tell a surface something. Whatever it raises, a job does not fail because it could not be watched."""
+        try:
+            if surface is not None:
+                getattr(surface, method)(*args)
+        except Exception:
+            log.exception("the display of a job failed")
 
     def _picture_job(self, job: int) -> JobSnapshot | None:
         run, book = self._runs.get(job), self._ledger.jobs.get(job)

@@ -27,7 +27,11 @@ class Cell:
     def send(self, kind: str, content: dict[str, Any]) -> None:
         """Publish a message as if the cell itself had."""
         kernel = self._kernel
-        kernel.session.send(kernel.iopub_socket, kind, content, parent=self._parent, ident=kernel.topic(kind))
+        kernel.session.send(kernel.iopub_socket, kind, content, parent=self._parent, ident=self._topic(kind))
+
+    def _topic(self, kind: str) -> bytes:
+        """What front ends subscribe to; the kernel's own method for it was renamed between versions."""
+        return f"kernel.{self._kernel.ident}.{kind}".encode()
 
     def display(self, display_id: str, text: str, *, update: bool) -> None:
         """Show a line of text, or put another one in its place."""
