@@ -123,7 +123,7 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(_: object) -> None:
     """``%load_ext aiopool``: attach to the kernel, if importing has not done so."""
-    from aiopool import jupyter  # noqa: PLC0415  # IPython is there by now; in a script this is never imported
+    from aiopool import jupyter  # IPython is there by now; in a script this is never imported
 
     jupyter.attach()
 

@@ -124,7 +124,9 @@ class WorkerLost(AiopoolError):
     ``stderr`` is the tail of what the worker wrote there.
     """
 
-    def __init__(self, message: str = "", pid: int | None = None, exitcode: int | None = None, stderr: str = "") -> None:
+    def __init__(
+        self, message: str = "", pid: int | None = None, exitcode: int | None = None, stderr: str = ""
+    ) -> None:
         super().__init__(message)
         self.pid = pid
         self.exitcode = exitcode

@@ -38,7 +38,7 @@ def _whole(name: str, value: object, least: int) -> None:
 
 
 def _seconds(name: str, value: object, *, zero: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise _refuse(name, value, "a number of seconds")
     if value == 0 and not zero:
         raise _refuse(name, value, "more than 0 seconds")

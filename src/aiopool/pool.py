@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from aiopool import _payload
 from aiopool._core.frames import Function
@@ -55,7 +55,7 @@ class Worker:
         )
 
     def __repr__(self) -> str:
-        return f"<{self.info}>"
+        return repr(self.info)
 
 
 class Pool:
@@ -109,7 +109,7 @@ class Pool:
         self._driver = Driver(self._options, find(engine), initializers)
         self._size = self._options.workers
         self._closed = False
-        self._ended: Job[Any] = self._handle_for("closing", self._driver.closed)
+        self._ended = self._handle_for("closing", self._driver.closed)
         self._finalizer = weakref.finalize(self, _end_at_exit, self._driver)
 
     # --- work ------------------------------------------------------------------------------------------------------
@@ -119,9 +119,7 @@ class Pool:
         self, fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
     ) -> Job[R]: ...
     @overload
-    def map(
-        self, fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
-    ) -> Job[R]: ...
+    def map(self, fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
     def map(
         self,
         fn: Callable[..., Any],
@@ -138,7 +136,7 @@ class Pool:
         progress: Progress = True,
         **unknown: Any,
     ) -> Job[Any]:
-        """Run ``fn(item)`` for every item and return at once with the :class:`~aiopool.Job`; see :func:`aiopool.pmap`."""
+        """Run ``fn(item)`` for every item and return at once with the :class:`Job`; see :func:`aiopool.pmap`."""
         options = MapOptions.of(
             {
                 "concurrency": concurrency,
@@ -192,7 +190,7 @@ class Pool:
             pinned=True,
             value_of=lambda _: (),
             brought=[((index,), call) for index in range(size)],
-            surface=_surface(function.name, False),
+            surface=_surface(function.name, progress=False),
             shown=False,
         )
         return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
@@ -296,7 +294,7 @@ class Pool:
             self.terminate()
 
     def __repr__(self) -> str:
-        return str(self.snapshot())
+        return repr(self.snapshot())
 
     # --- how a job is opened ---------------------------------------------------------------------------------------
 
@@ -327,12 +325,15 @@ class Pool:
             keep=source.keep,
             forget=source.forget,
             expected=options.total,
-            surface=_surface(name, options.progress),
+            surface=_surface(name, progress=options.progress),
             shown=bool(options.progress),
         )
 
         def again(
-            fn: Callable[..., Any] | None, changed: Mapping[str, Any], missing: Sequence[int], have: Mapping[int, object]
+            fn: Callable[..., Any] | None,
+            changed: Mapping[str, Any],
+            missing: Sequence[int],
+            have: Mapping[int, object],
         ) -> Job[Any]:
             mended = function if fn is None else _dumped(fn)
             given = {name: getattr(options, name) for name in options.__slots__} | dict(changed)
@@ -346,14 +347,10 @@ class Pool:
             )
 
         results = Results(source.size if total is None else total, prefilled=have)
-        return self._open(
-            spec, results, source.feed, on_error=options.on_error, again=again, label=options.label
-        )
+        return self._open(spec, results, source.feed, on_error=options.on_error, again=again, label=options.label)
 
     def _submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
-        def again(
-            fn: Callable[..., Any] | None, changed: Mapping[str, Any], missing: Sequence[int], have: Mapping[int, object]
-        ) -> Job[Any]:
+        def again(fn: Callable[..., Any] | None, changed: Mapping[str, Any], *_: object) -> Job[Any]:
             if changed:
                 raise OptionError("a submit has no options; for options map over one item")
             return self._submit(function if fn is None else _dumped(fn), call)
@@ -369,7 +366,7 @@ class Pool:
             single=True,
             value_of=lambda _: call,
             brought=[((0,), _payload.dump_items((call,)))],
-            surface=_surface(function.name, False),
+            surface=_surface(function.name, progress=False),
             shown=False,
         )
         return self._open(spec, Results(1), None, on_error="raise", again=again)
@@ -403,8 +400,8 @@ class Pool:
         registry.add(job, single=spec.single)
         return job
 
-    def _handle_for(self, name: str, results: Results) -> Job[Any]:
-        return Job(
+    def _handle_for(self, name: str, results: Results) -> Handle[None]:
+        job: Job[Any] = Job(
             self._driver,
             -1,
             name,
@@ -416,13 +413,14 @@ class Pool:
             started=time.monotonic(),
             again=_no_retry,
         )
+        return cast("Handle[None]", job)
 
     def _must_be_open(self) -> None:
         if self._closed:
             raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
 
 
-def _surface(name: str, progress: Progress) -> Surface:
+def _surface(name: str, *, progress: Progress) -> Surface:
     return new_surface(name, progress) or TerminalSurface.of(name, progress)
 
 
@@ -431,7 +429,7 @@ def _promise() -> Results:
     return Results(1, prefilled={0: None})
 
 
-def _dumped(fn: Callable[..., Any]) -> _payload.FunctionBlob:
+def _dumped(fn: Any) -> _payload.FunctionBlob:
     if not callable(fn):
         what = f"{type(fn).__name__} was passed"
         if hasattr(fn, "close") and hasattr(fn, "send"):

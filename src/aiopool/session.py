@@ -37,15 +37,11 @@ def get_pool() -> Pool:
     """The session's shared pool, opened when it is first needed. ``pmap`` runs on it."""
     with _session.lock:
         if _session.pool is None or _session.pool.closed:
-            _session.pool = Pool(
-                _session.workers, engine=_session.engine, idle_timeout=IDLE_SECONDS, name="shared"
-            )
+            _session.pool = Pool(_session.workers, engine=_session.engine, idle_timeout=IDLE_SECONDS, name="shared")
         return _session.pool
 
 
-def configure(
-    *, workers: int | None = None, engine: str | None = None, concurrency: int | None = None
-) -> None:
+def configure(*, workers: int | None = None, engine: str | None = None, concurrency: int | None = None) -> None:
     """Set defaults of the session; what is not given stays as it is.
 
     ``workers``: of the shared pool, which is resized if it is open. ``engine``: where its workers come from; another
@@ -69,9 +65,7 @@ def configure(
 
 
 @overload
-def pmap(
-    fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
-) -> Job[R]: ...
+def pmap(fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
 @overload
 def pmap(fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
 def pmap(

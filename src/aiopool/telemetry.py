@@ -27,7 +27,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class WorkerInfo:
     """One worker at one moment. ``index`` is its stable place in the pool; ``in_flight`` and ``done`` count items."""
 
@@ -41,8 +41,11 @@ class WorkerInfo:
         """One line, like a status bar."""
         return f"worker {self.index} (pid {self.pid}) {self.state}, {self.in_flight:,} in flight, {self.done:,} done"
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class JobSnapshot:
     """One job at one moment. ``total`` is None while an unsized input has not ended; ``elapsed`` is in seconds."""
 
@@ -74,8 +77,9 @@ class JobSnapshot:
 
     def __str__(self) -> str:
         """One line, like a status bar."""
-        of = "" if self.total is None else f" of {self.total:,}"
-        parts = [f"{self.name}: {self.finished:,}{of} {self.state if self.state != 'running' else 'so far'}"]
+        of = "" if self.total is None or self.state == "done" else f" of {self.total:,}"
+        state = {"running": "" if of else " so far", "done": " done"}.get(self.state, f", {self.state}")
+        parts = [f"{self.name}: {self.finished:,}{of}{state}"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if self.in_flight and self.state in ("running", "paused"):
@@ -86,10 +90,16 @@ class JobSnapshot:
             parts.append(f"{clock(remaining)} left")
         return ", ".join(parts)
 
+    def __repr__(self) -> str:
+        return f"<Job {self}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class PoolSnapshot:
-    """One pool at one moment: its workers and the jobs that have not ended. ``size`` is how many workers it may have."""
+    """One pool at one moment: its workers and the jobs that have not ended.
+
+    ``size`` is how many workers it may have.
+    """
 
     name: str
     state: Literal["open", "closing", "closed"]
@@ -105,7 +115,10 @@ class PoolSnapshot:
         )
         workers = f"{len(states)} of {self.size} workers" + (f" ({told})" if told else "")
         jobs = f"{len(self.jobs)} job{'' if len(self.jobs) == 1 else 's'}"
-        return f"<Pool {self.name} {self.state} | {workers} | {jobs}>"
+        return f"{self.name} {self.state} | {workers} | {jobs}"
+
+    def __repr__(self) -> str:
+        return f"<Pool {self}>"
 
 
 class Surface(Protocol):

@@ -28,7 +28,7 @@ class TerminalSurface:
         if not self._wants_bar:
             return
         if self._bar is None:
-            from tqdm import tqdm  # noqa: PLC0415  # only a job worth watching pays for it
+            from tqdm import tqdm  # only a job worth watching pays for it
 
             self._bar = tqdm(desc=self._name, total=snapshot.total, unit="item", file=sys.stderr, dynamic_ncols=True)
         self._bar.total = snapshot.total
@@ -50,4 +50,3 @@ class TerminalSurface:
         elif sys.stdout is not None:
             sys.stdout.write(labelled)
             sys.stdout.flush()
-

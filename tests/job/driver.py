@@ -61,13 +61,13 @@ class Driver:
 
     def _again(self, *args: Any) -> Any:
         self.retries.append(args)
-        return "the new job"
+        return self.job
 
     def _run(self) -> None:
         while (work := self._to_do.get()) is not None:
             try:
                 work()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - told at the end of the test
                 self.errors.append(error)
 
     def __enter__(self) -> Self:
@@ -84,25 +84,31 @@ class Driver:
     # --- what the job asks ------------------------------------------------------------------------------------------
 
     def cancel(self, job: int, *, stopped: bool) -> None:
+        """Note it, and end the job as the pool would."""
         self.calls.append(("cancel", job, stopped))
         if self._ends_when_cancelled:
             self.end("stopped" if stopped else "cancelled")
 
     def pause(self, job: int) -> None:
+        """Note it."""
         self.calls.append(("pause", job))
 
     def resume(self, job: int) -> None:
+        """Note it."""
         self.calls.append(("resume", job))
 
     def snapshot_job(self, job: int) -> JobSnapshot | None:
+        """Whatever the test says."""
         return self.snapshots()
 
     def must_not_block(self, job: int) -> bool:
+        """True on the pool's thread, and on those that the test names."""
         return threading.current_thread() is self.thread or threading.get_ident() in self.needs
 
     # --- what a test tells it to do ---------------------------------------------------------------------------------
 
     def do(self, work: Callable[[], object]) -> None:
+        """Do this next."""
         self._to_do.put(work)
 
     def flush(self) -> None:
@@ -122,7 +128,7 @@ class Driver:
     def deliver(self, items: Iterable[int], values: Sequence[object] | None = None, *, worker: int = 0) -> None:
         """Plain values, one pickle for all; those of the inputs' squares where none are given."""
         items = items if isinstance(items, range) else tuple(items)
-        told = [index * index for index in items] if values is None else list(values)
+        told: list[object] = [index * index for index in items] if values is None else list(values)
         segment = Segment(items, [0.5] * len(items), _payload.dump_shared(told), (), worker)
         self.do(lambda: self.results.deliver(segment))
 
@@ -133,12 +139,15 @@ class Driver:
         self.do(lambda: self.results.deliver(segment))
 
     def fail(self, index: int, error: BaseException | bytes, **told: Any) -> None:
+        """One item has failed."""
         self.do(lambda: self.results.fail(RawFailure(index, error, **told)))
 
     def end(self, how: Any = "done", error: BaseException | None = None) -> None:
+        """The job has ended."""
         self.do(lambda: self.results.end(Ending(how, error)))
 
     def total(self, total: int) -> None:
+        """The input has ended."""
         self.do(lambda: self.results.set_total(total))
 
 

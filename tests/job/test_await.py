@@ -8,17 +8,20 @@ import gc
 import threading
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
-from tests.job.driver import DEADLINE, Driver
 
 from aiopool import _payload
 from aiopool._runtime import waiters
 from aiopool.errors import InternalError, JobCancelled
+from aiopool.job import Handle
+from tests.job.driver import DEADLINE, Driver
 
 
 async def within_deadline(awaitable: Any) -> Any:
+    """Await it, but not for ever."""
     async with asyncio.timeout(DEADLINE):
         return await awaitable
 
@@ -61,8 +64,9 @@ async def test_a_submit_gives_its_value_itself() -> None:
         driver.after_somebody_waits()
         driver.deliver([0], ["value"])
         driver.end()
-        assert await within_deadline(driver.job) == "value"
-        assert driver.job.result(0) == "value"
+        handle: Handle[str] = cast("Any", driver.job)
+        assert await within_deadline(handle) == "value"
+        assert handle.result(0) == "value"
 
 
 async def test_two_tasks_may_await_one_job() -> None:
@@ -138,7 +142,7 @@ def test_a_task_that_is_dropped_takes_its_registration_with_it() -> None:
         coroutine = loop.run_until_complete(start())
         assert len(driver.results._waiters) == 1
         coroutine.close()
-        assert driver.results._waiters == ()
+        assert len(driver.results._waiters) == 0
         assert driver.calls == []
         loop.close()
         driver.end("cancelled")
@@ -237,7 +241,7 @@ async def test_loading_a_lot_lets_the_loop_breathe() -> None:
     """However many results there are, the awaiter's loop is held for a few milliseconds at a time."""
     with Driver(400) as driver:
         pickled = _payload.dump_value([str(index) for index in range(20_000)])
-        driver.deliver_blobs(range(0, 200), [pickled] * 200)
+        driver.deliver_blobs(range(200), [pickled] * 200)
         for index in range(200, 400):
             driver.deliver_blobs([index], [pickled])
         driver.end()
@@ -260,18 +264,22 @@ async def test_wake_up_and_tick_run_in_an_empty_context(monkeypatch: pytest.Monk
     """They are pinned to no cell; the awaiting code keeps its own context."""
     cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell")
     cell.set("the cell that awaits")
-    seen = []
-    wake, tick = waiters.LoopWaiter.wake, waiters.Bridge._tick
+    seen: list[tuple[str, str | None]] = []
     monkeypatch.setattr(waiters, "TICK", 0.001)
-    monkeypatch.setattr(waiters.LoopWaiter, "wake", lambda it: (seen.append(("wake", cell.get(None))), wake(it)))
-    monkeypatch.setattr(waiters.Bridge, "_tick", lambda it: (seen.append(("tick", cell.get(None))), tick(it)))
+    for kind, name in ((waiters.LoopWaiter, "wake"), (waiters.Bridge, "_tick")):
+
+        def watched(it: Any, name: str = name, original: Callable[[Any], None] = getattr(kind, name)) -> None:
+            seen.append((name, cell.get(None)))
+            original(it)
+
+        monkeypatch.setattr(kind, name, watched)
     waiters._here.__dict__.clear()
     with Driver(1) as driver:
-        driver.after(lambda: ("tick", None) in seen)
+        driver.after(lambda: ("_tick", None) in seen)
         driver.deliver([0])
         driver.end()
         await within_deadline(driver.job)
-        assert set(seen) == {("tick", None), ("wake", None)}
+        assert set(seen) == {("_tick", None), ("wake", None)}
         assert cell.get() == "the cell that awaits"
 
 

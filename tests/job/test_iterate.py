@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.job.driver import DEADLINE, Driver, eventually
 
 from aiopool import _payload
 from aiopool.errors import InputLost, JobCancelled, ResultsConsumed, WouldDeadlock
 from aiopool.job import Failure
+from tests.job.driver import DEADLINE, Driver, Poison, eventually
 
 WAYS = ["for", "async for"]
 
@@ -76,7 +76,9 @@ def test_as_completed_gives_pairs_in_the_order_of_completion(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("completed", [False, True])
 @pytest.mark.parametrize("size", [10, None])
-def test_after_a_break_a_new_loop_goes_on_where_the_last_stopped(way: str, completed: bool, size: int | None) -> None:
+def test_after_a_break_a_new_loop_goes_on_where_the_last_stopped(
+    way: str, *, completed: bool, size: int | None
+) -> None:
     """``break`` ends reading and cancels nothing."""
     with Driver(size) as driver:
         driver.deliver(range(4))
@@ -98,7 +100,7 @@ def test_after_a_break_a_new_loop_goes_on_where_the_last_stopped(way: str, compl
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("completed", [False, True])
-def test_a_sized_input_may_be_read_twice(way: str, completed: bool) -> None:
+def test_a_sized_input_may_be_read_twice(way: str, *, completed: bool) -> None:
     """Its results are kept; a loop that came to the end is followed by one from the beginning."""
     with Driver(3) as driver:
         driver.deliver([1, 0, 2])
@@ -115,7 +117,7 @@ def test_a_sized_input_may_be_read_twice(way: str, completed: bool) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("completed", [False, True])
-def test_an_unsized_input_lets_go_what_was_handed_out(way: str, completed: bool) -> None:
+def test_an_unsized_input_lets_go_what_was_handed_out(way: str, *, completed: bool) -> None:
     """A second reading, an await and a retry say so, and ``partial()`` has the rest."""
     with Driver(None) as driver:
         driver.deliver(range(6))
@@ -168,7 +170,7 @@ def test_the_memory_of_an_endless_input_stays_flat() -> None:
 
 
 @pytest.mark.parametrize("completed", [False, True])
-def test_nobody_reads_so_an_unsized_input_waits_for_a_reader(completed: bool, monkeypatch: Any) -> None:
+def test_nobody_reads_so_an_unsized_input_waits_for_a_reader(*, completed: bool, monkeypatch: Any) -> None:
     """There is room up to a limit in bytes; a reader that takes enough makes room again, and the pool is told once."""
     monkeypatch.setattr("aiopool._runtime.results.UNREAD_LIMIT", 10_000)
     with Driver(None) as driver:
@@ -205,7 +207,7 @@ def test_a_failure_is_raised_after_the_unbroken_run_of_results(way: str) -> None
         driver.after_somebody_waits()
         driver.fail(4, ValueError("bad"), worker=1, pid=42, attempts=2)
         driver.end("failed")
-        got = []
+        got: list[Any] = []
         with pytest.raises(ValueError, match="bad"):
             for_all(driver.job, way, got)
         assert got == [0, 1]
@@ -246,10 +248,8 @@ def test_returned_failures_stand_in_their_places(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("completed", [False, True])
-def test_a_value_that_cannot_be_loaded_ends_the_loop_and_the_job(way: str, completed: bool) -> None:
+def test_a_value_that_cannot_be_loaded_ends_the_loop_and_the_job(way: str, *, completed: bool) -> None:
     """It is its item's failure: results before it are handed out, and the job is not left running."""
-    from tests.job.driver import Poison
-
     with Driver(4) as driver:
         driver.deliver_blobs([0, 1], [None, _payload.dump_value(Poison(OSError))], ["zero"])
         got: list[Any] = []
@@ -261,7 +261,7 @@ def test_a_value_that_cannot_be_loaded_ends_the_loop_and_the_job(way: str, compl
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("completed", [False, True])
-def test_a_cancelled_job_gives_what_is_there_and_then_raises(way: str, completed: bool) -> None:
+def test_a_cancelled_job_gives_what_is_there_and_then_raises(way: str, *, completed: bool) -> None:
     """The unbroken run in input order, everything as completed."""
     with Driver(4) as driver:
         driver.deliver([0, 2])

@@ -36,7 +36,7 @@ __all__ = [
     "encode",
 ]
 
-Bytes = bytes | bytearray | memoryview
+Bytes = bytes | memoryview
 
 MAGIC = b"ap"
 VERSION = 1
@@ -366,7 +366,7 @@ _DECODERS: dict[int, Callable[[_Body], Frame]] = {
 }
 
 
-def decode(kind: int, data: Bytes) -> Frame:
+def decode(kind: int, data: bytes | bytearray) -> Frame:
     """The frame of this kind with this body, which it keeps views of."""
     decoder = _DECODERS.get(kind)
     if decoder is None:
@@ -407,7 +407,7 @@ class Parser:
                 self._kind, self._length = self._open(bytes(self._pending))
                 self._pending = bytearray()
             if not self._pending and len(data) - at >= self._length:
-                body: Bytes = bytes(data[at : at + self._length])
+                body: bytes | bytearray = bytes(data[at : at + self._length])
                 at += self._length
             else:
                 at += self._fill(data[at:], self._length)

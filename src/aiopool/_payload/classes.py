@@ -71,6 +71,13 @@ def _keep(cls: type) -> None:
             del _kept[next(iter(_kept))]
 
 
+def _reduce(cls: type) -> tuple[Callable[..., type], tuple[Any, ...], Any]:
+    """As cloudpickle takes a class apart, without what pickling an instance leaves on its class (a cache of names)."""
+    make, arguments, (attributes, slots) = innards._dynamic_class_reduce(cls)[:3]  # noqa: SLF001
+    attributes.pop("__slotnames__", None)
+    return make, arguments, (attributes, slots)
+
+
 # --- definitions: the side that has a class ------------------------------------------------------------------------
 
 
@@ -99,7 +106,7 @@ class _DefinitionPickler(Pickler):
 
 
 def _define(cls: type, epoch: int) -> _Definition:
-    make, arguments, state = innards._dynamic_class_reduce(cls)[:3]  # noqa: SLF001
+    make, arguments, state = _reduce(cls)
     stream = io.BytesIO()
     pickler = _DefinitionPickler(stream, cls)
     pickler.dump((make, arguments))
@@ -177,7 +184,7 @@ class FunctionPickler(Pickler):
 
     def reduce_class(self, cls: type) -> Reduced:
         stamp = self._known.of(cls).stamp
-        make, arguments, state = innards._dynamic_class_reduce(cls)[:3]  # noqa: SLF001
+        make, arguments, state = _reduce(cls)
         return _take, (make, arguments), (stamp, state), None, None, _set_state
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -150,7 +149,7 @@ class Driver:
         """Let the job go on. Any thread."""
         self._io.call(self._tell, f.ResumeAsked(job))
 
-    def must_not_block(self, job: int) -> bool:
+    def must_not_block(self, job: int) -> bool:  # noqa: ARG002  # what feeds the job will matter, too
         """Whether a blocking wait on this very thread could never end. Any thread."""
         return self._io.is_current
 
@@ -337,7 +336,7 @@ class Driver:
             self._start_error = error
             self._io.loop.call_soon(self._on_death, proxy)
             return
-        config = json.dumps({"path": [entry for entry in sys.path if isinstance(entry, str)], "cwd": os.getcwd()})
+        config = json.dumps({"path": [str(entry) for entry in sys.path]})
         proxy.send(frames.Setup(config.encode(), _payload.dump_shared(list(self._initializers))))
         proxy.flush()
 
@@ -532,5 +531,5 @@ class Driver:
         if book is not None and book.state == "ready":
             state = "busy" if book.load else "idle"
         elif book is not None and book.state != "dying":
-            state = book.state
+            state = "retiring" if book.state == "retiring" else "starting"
         return WorkerInfo(proxy.index, proxy.pid, state, book.load if book else 0, book.done if book else 0)

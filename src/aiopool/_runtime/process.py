@@ -11,15 +11,18 @@ import os
 import signal
 import subprocess
 import sys
-from multiprocessing import process, spawn, util
+from multiprocessing import process, spawn
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
-import cloudpickle
+from aiopool._payload import where
 
-import aiopool
-
-_BOOT = "import sys; sys.path[:0] = {path!r}; from aiopool._worker.main import main; main({commands}, {answers}, {marks})"
+_BOOT = """
+import sys
+sys.path[:0] = {path!r}
+from aiopool._worker.main import main
+main({commands}, {answers}, {marks})
+"""
 
 _NOT_FOR_WORKERS = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
 
@@ -30,8 +33,8 @@ def boot_path() -> list[str]:
     The standard library comes first: a ``types.py`` beside us must not stand in for it.
     """
     library = Path(os.__file__).parent
-    ours = [str(Path(module.__file__ or ".").parent.parent) for module in (aiopool, cloudpickle)]
-    return [str(library), str(library / "lib-dynload"), *dict.fromkeys(ours)]
+    ours = str(Path(__file__).parents[2])
+    return [str(library), str(library / "lib-dynload"), *dict.fromkeys((ours, where.folder()))]
 
 
 def worker_environment() -> dict[str, str]:
@@ -52,7 +55,7 @@ class Popen:
         boot = _BOOT.format(path=boot_path(), commands=commands, answers=answers, marks=marks)
         # -P: a signal.py in the notebook's folder would otherwise be imported in place of the standard library's.
         self._child = subprocess.Popen(  # noqa: S603  # our own interpreter, our own code
-            [os.fsdecode(spawn.get_executable()), *util._args_from_interpreter_flags(), "-P", "-c", boot],
+            [os.fsdecode(spawn.get_executable()), *_flags(), "-P", "-c", boot],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -91,6 +94,12 @@ class Popen:
         if self.sentinel >= 0:
             os.close(self.sentinel)
             self.sentinel = -1
+
+
+def _flags() -> list[str]:
+    """Our interpreter's own options (-W, -X, -O and such), as multiprocessing passes them on."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    return flags
 
 
 def _open_sentinel(pid: int) -> int:

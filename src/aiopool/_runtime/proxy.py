@@ -59,7 +59,7 @@ class WorkerProxy:
         """Send what is queued."""
         if self._parts and self.link is not None:
             parts, self._parts = self._parts, []
-            self.link.send(parts)  # type: ignore[arg-type]  # a bytearray will do as well
+            self.link.send(parts)
 
     def hang_up(self) -> None:
         """Let it end by itself."""

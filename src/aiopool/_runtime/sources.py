@@ -115,7 +115,7 @@ def _copied(iterable: Any) -> Iterable[object]:
     """A shallow copy of what its owner may change while the job runs; anything else as it is."""
     if isinstance(iterable, range):
         return iterable
-    return list(iterable) if isinstance(iterable, COPIED) else iterable  # type: ignore[no-any-return]
+    return list(iterable) if isinstance(iterable, COPIED) else iterable
 
 
 def _check(iterable: object, example: str) -> None:

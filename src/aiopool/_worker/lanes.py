@@ -7,7 +7,6 @@ variables see a real Task and are right.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import types
 from collections.abc import Coroutine, Generator
 from time import perf_counter

@@ -7,11 +7,13 @@ import select
 import threading
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiopool._worker.runner import Runner
 
 READ_SIZE = 1 << 20
@@ -20,7 +22,10 @@ INTERRUPT_MILLISECONDS = 50
 
 
 class Pipes:
-    """Both ends of the way to the parent. Anybody may send; what the pipe does not take at once, the link thread sends."""
+    """Both ends of the way to the parent.
+
+    Anybody may send; what the pipe does not take at once, the link thread sends.
+    """
 
     def __init__(self, commands: int, answers: int) -> None:
         self.commands = commands
@@ -91,8 +96,8 @@ class Link(threading.Thread):
         self._pipes = pipes
         self._runner = runner
         self._parser = frames.Parser()
-        self._handlers = {
-            frames.Setup: lambda frame: runner.setup.put(frame),
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            frames.Setup: runner.setup.put,
             frames.Function: runner.know,
             frames.Batch: runner.add,
             frames.AskBack: self._hand_back,

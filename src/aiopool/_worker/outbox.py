@@ -1,4 +1,4 @@
-"""Results on their way to the parent: gathered while items end, sent when a batch is complete or some time has passed."""
+"""Results on their way to the parent: gathered while items end, sent with the batch or after some time."""
 
 from __future__ import annotations
 

@@ -29,7 +29,10 @@ CANCEL_SIGNAL = signal.SIGURG
 
 
 class Runner:
-    """Runs items. ``stepping`` and ``stepping_job`` say what the main thread is inside of; the link thread reads them."""
+    """Runs items.
+
+    ``stepping`` and ``stepping_job`` say what the main thread is inside of; the link thread reads them.
+    """
 
     def __init__(self, send: Callable[[frames.Frame], None], wake: Callable[[], None], marks: MarkPage) -> None:
         self.loop = asyncio.new_event_loop()
@@ -55,7 +58,7 @@ class Runner:
             self.loop.run_forever()
             self._run_defs()
 
-    # --- called by the link thread ---------------------------------------------------------------------------------
+    # --- called by the link thread -----------------------------------------------------------------------------
 
     def know(self, frame: frames.Function) -> None:
         """A job's function has come; its items follow."""
@@ -101,7 +104,9 @@ class Runner:
 
     def close(self) -> None:
         """The parent has hung up. It does so when nothing is left here, or because it has died."""
-        if not self.ready or any(job.queue or job.tasks or job.threads or job.running for job in list(self.jobs.values())):
+        if not self.ready or any(
+            job.queue or job.tasks or job.threads or job.running for job in list(self.jobs.values())
+        ):
             os._exit(1)
         self.closing = True
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -206,7 +211,7 @@ class Runner:
             return self.loop.run_until_complete(value)
         return value
 
-    # --- functions in threads, for a concurrency above the number of workers -------------------------------------------
+    # --- functions in threads, for a concurrency above the number of workers ---------------------------------------
 
     def _open_threads(self, job: JobRun) -> None:
         for _ in range(min(job.lanes - job.threads, len(job.queue))):

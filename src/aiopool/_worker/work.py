@@ -30,9 +30,9 @@ class Entry(NamedTuple):
 
     batch: BatchRun
     position: int
-    index: int
+    item: int
     payload: Any
-    own: bool
+    own: bool = False
     fresh: bool = False
 
     @property
@@ -106,17 +106,18 @@ class JobRun:
         plain = _payload.load_shared(frame.shared) if len(frame.shared) else []
         positions = range(batch.size)
         if not frame.blobs:
-            self.queue.extend(map(Entry, repeat(batch), positions, frame.items, plain, repeat(False)))
+            self.queue.extend(map(Entry, repeat(batch), positions, frame.items, plain))
             return
         values = iter(plain)
         self.queue.extend(
-            Entry(batch, position, index, next(values) if blob is None else blob, blob is not None)
-            for position, index, blob in zip(positions, frame.items, frame.blobs, strict=True)
+            Entry(batch, position, item, next(values) if blob is None else blob, own=blob is not None)
+            for position, item, blob in zip(positions, frame.items, frame.blobs, strict=True)
         )
 
     def hand_back(self, count: int) -> frames.HandedBack:
         """Give up to ``count`` items from the end of the queue."""
-        batches, positions = [], []
+        batches: list[int] = []
+        positions: list[int] = []
         while len(batches) < count:
             try:
                 entry = self.queue.pop()

@@ -181,7 +181,8 @@ class LocalLink:
         marks = self._read_marks()
         for fd in list(self._open):
             self._close(fd)
-        self._process._popen.close()  # type: ignore[attr-defined]  # BaseProcess.close() would forget the exit code
+        # Not BaseProcess.close(), which would forget the exit code.
+        self._process._popen.close()  # type: ignore[attr-defined]  # noqa: SLF001
         self._events.died(Death(exitcode, marks))
 
     def _read_marks(self) -> Marks:

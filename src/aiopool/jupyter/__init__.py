@@ -7,8 +7,8 @@ from aiopool import telemetry
 
 def attach() -> None:
     """Let jobs show themselves under the cells of the kernel that runs in this process; nothing where none runs."""
-    from aiopool.jupyter.cell import this_kernel  # noqa: PLC0415  # IPython is imported by those who attach only
-    from aiopool.jupyter.line import line_surface  # noqa: PLC0415
+    from aiopool.jupyter.cell import this_kernel  # IPython is imported by those who attach only
+    from aiopool.jupyter.line import line_surface
 
     if this_kernel() is not None and not telemetry.uses(line_surface):
         telemetry.use_surfaces(line_surface)

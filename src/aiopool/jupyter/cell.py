@@ -9,7 +9,7 @@ from IPython.core.getipython import get_ipython
 
 def this_kernel() -> Any:
     """The ipykernel that runs in this process, or None."""
-    shell: Any = get_ipython()  # type: ignore[no-untyped-call]  # IPython is not typed here
+    shell: Any = get_ipython()
     return getattr(shell, "kernel", None)
 
 
