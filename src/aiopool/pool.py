@@ -14,9 +14,10 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from aiopool import _payload
 from aiopool._core.frames import Function
 from aiopool._payload.refs import Ref
-from aiopool._runtime.driver import Driver, JobSpec
+from aiopool._runtime.driver import Driver
 from aiopool._runtime.machine import default_workers
 from aiopool._runtime.results import Results
+from aiopool._runtime.runs import JobSpec
 from aiopool._runtime.sources import Source, chosen, source_of
 from aiopool.engines.registry import find
 from aiopool.errors import InputError, OptionError, PoolClosed

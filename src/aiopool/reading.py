@@ -149,10 +149,8 @@ class Reading:
             return
         self.failures.raise_verdict(of_items=self._gave_up or (ending.how == "done" and not self.returns_failures))
         if ending.how != "done":
-            raise JobCancelled(
-                f"{self.name} was {ending.how}: {self.progress()}"
-                + ("" if self.is_single else "; job.partial() has them, job.retry() runs the rest")
-            )
+            what_now = "" if self.is_single else "; job.partial() has them, job.retry() runs the rest"
+            raise JobCancelled(f"{self.name} was {ending.how}: {self.progress()}{what_now}")
 
     def refuse_consumed(self) -> None:
         """Raise if results were let go: all of them can no longer be had."""

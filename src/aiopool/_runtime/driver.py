@@ -11,7 +11,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiopool import _payload
@@ -21,62 +20,17 @@ from aiopool._core.ledger import Ledger
 from aiopool._runtime.feeder import Feeder, Recoder
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.results import Ending, RawFailure, Results, Segment
+from aiopool._runtime.runs import JobSpec, Run, Runs, on_surface
 from aiopool._runtime.thread import IOThread
 from aiopool.engines.base import Engine
 from aiopool.errors import AiopoolError, FrameError, InternalError, WorkerLost, WorkerStartFailed
 from aiopool.options import PoolOptions
-from aiopool.telemetry import JobSnapshot, JobState, PoolSnapshot, Surface, WorkerInfo, WorkerState
+from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo, WorkerState
 
 log = logging.getLogger("aiopool")
 
-SHOW_AFTER = 0.5
-SHOW_EVERY = 0.1
 PART_SECONDS = 3.0
 """How long a worker without work may take to end by itself once the pool has hung up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
-    """What the pool's front door knows of a job when it opens it.
-
-    A job without a feeder brings its items with it, in ``brought``. ``value_of`` gives the value of an item again,
-    for which ``keep`` is told what was read and ``forget`` what nobody needs any more. ``expected`` is what the user
-    said of an unsized input's length.
-    """
-
-    name: str
-    function: bytes
-    flags: int
-    kind: f.Kind
-    size: int | None
-    concurrency: int
-    batch: int | None = None
-    window: int | None = None
-    rerun_lost: bool = True
-    stop_on_failure: bool = True
-    single: bool = False
-    pinned: bool = False
-    value_of: Callable[[int], object]
-    keep: Callable[[int, Sequence[object]], None] | None = None
-    forget: Callable[[Sequence[int]], None] | None = None
-    expected: int | None = None
-    brought: Sequence[tuple[Sequence[int], _payload.EncodedItems]] = ()
-    surface: Surface | None = None
-    shown: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """A job that has not ended, as the driver holds it."""
-
-    id: int
-    spec: JobSpec
-    results: Results
-    feeder: Feeder | None
-    started: float
-    batches: dict[int, tuple[Sequence[int], _payload.EncodedItems]] = field(default_factory=dict)
-    broken: BaseException | None = None
-    shown: bool = False
 
 
 class Driver:
@@ -97,15 +51,12 @@ class Driver:
         self._engine = make_engine(self._io.loop)
         self._recoder = Recoder(self)
         self._workers: dict[int, WorkerProxy] = {}
-        self._runs: dict[int, _Run] = {}
+        self._runs = Runs(self._io.loop, self._recoder, self._tell, self._picture_job)
         self._job_ids = itertools.count(1)
-        self._batch_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
         self._start_error: BaseException | None = None
-        self._alarm_at: float | None = None
         self._alarm: Any = None
-        self._showing = False
         self._carrying: dict[type, Callable[[Any], None]] = {
             f.StartWorker: self._start_worker,
             f.SendFunction: self._send_function,
@@ -115,8 +66,8 @@ class Driver:
             f.ForgetOn: lambda order: self._send(order.worker, frames.Forget(order.job)),
             f.HangUp: self._hang_up,
             f.Kill: self._kill,
-            f.Supply: self._supply,
-            f.Recode: self._recode,
+            f.Supply: self._runs.supply,
+            f.Recode: self._runs.recode,
             f.SettleLost: self._settle_lost,
             f.End: self._end,
             f.EndStartFailed: self._end_start_failed,
@@ -131,8 +82,8 @@ class Driver:
         """Begin a job; its number."""
         job = next(self._job_ids)
         feeder = Feeder(job, self, self._recoder, spec.keep) if feed else None
-        run = _Run(job, spec, results, feeder, time.monotonic())
-        self._io.call(self._open, run)
+        run = Run(job, spec, results, feeder, time.monotonic())
+        self._io.call(self._runs.open, run)
         if feed and feeder:
             feed(feeder)
         return job
@@ -190,104 +141,21 @@ class Driver:
 
     def supplied(self, job: int, items: Sequence[int], encoded: _payload.EncodedItems) -> None:
         """A feeder has made a batch."""
-        self._io.call(self._take_supply, job, items, encoded)
+        self._io.call(self._runs.take_supply, job, items, encoded)
 
     def nudged(self, job: int) -> None:
         """A feeder has begun a part of a batch."""
-        self._io.call(self._collect, job)
+        self._io.call(self._runs.collect, job)
 
     def input_ended(self, job: int, total: int) -> None:
         """A feeder has come to the end."""
-        self._io.call(self._end_input, job, total)
+        self._io.call(self._runs.end_input, job, total)
 
     def input_broken(self, job: int, total: int, error: BaseException) -> None:
         """Reading raised."""
-        self._io.call(self._break_input, job, total, error)
+        self._io.call(self._runs.break_input, job, total, error)
 
-    # --- jobs ------------------------------------------------------------------------------------------------------
-
-    def _open(self, run: _Run) -> None:
-        spec = run.spec
-        self._runs[run.id] = run
-        self._tell(
-            f.JobOpened(
-                run.id,
-                spec.kind,
-                spec.size,
-                spec.concurrency,
-                batch=spec.batch,
-                window=spec.window,
-                rerun_lost=spec.rerun_lost,
-                stop_on_failure=spec.stop_on_failure,
-                single=spec.single,
-                pinned=spec.pinned,
-            )
-        )
-        for items, encoded in spec.brought:
-            self._take_supply(run.id, items, encoded)
-        if run.feeder is None:
-            self._end_input(run.id, sum(len(items) for items, _ in spec.brought))
-        if spec.surface and spec.shown and not self._showing:
-            self._showing = True
-            self._io.loop.call_later(SHOW_AFTER, self._show)
-
-    def _take_supply(self, job: int, items: Sequence[int], encoded: _payload.EncodedItems) -> None:
-        run = self._runs.get(job)
-        if run is None:
-            return
-        if encoded.refused:
-            items, encoded = self._refuse(run, items, encoded)
-        if len(items):
-            batch = next(self._batch_ids)
-            run.batches[batch] = (items, encoded)
-            self._tell(f.Supplied(job, batch, items))
-
-    def _refuse(
-        self, run: _Run, items: Sequence[int], encoded: _payload.EncodedItems
-    ) -> tuple[Sequence[int], _payload.EncodedItems]:
-        """Settle items whose argument cannot travel; what is left of the batch."""
-        refused = dict(encoded.refused)
-        for position, error in refused.items():
-            run.results.fail(RawFailure(items[position], error))
-            self._tell(f.Refused(run.id, items[position]))
-        left = tuple(index for position, index in enumerate(items) if position not in refused)
-        blobs = tuple(blob for position, blob in enumerate(encoded.blobs) if position not in refused)
-        return left, _payload.EncodedItems(encoded.shared, blobs, ())
-
-    def _collect(self, job: int) -> None:
-        run = self._runs.get(job)
-        if run is not None and run.feeder is not None:
-            run.feeder.collect()
-
-    def _end_input(self, job: int, total: int) -> None:
-        run = self._runs.get(job)
-        if run is not None:
-            if total != run.spec.size:
-                run.results.set_total(total)
-            self._tell(f.InputEnded(job, total))
-
-    def _break_input(self, job: int, total: int, error: BaseException) -> None:
-        run = self._runs.get(job)
-        if run is not None:
-            run.broken = error
-            self._tell(f.InputBroken(job, total))
-
-    def _supply(self, order: f.Supply) -> None:
-        run = self._runs.get(order.job)
-        if run is not None and run.feeder is not None:
-            run.feeder.credit.grant(order.upto, order.size, hungry=order.hungry)
-            if order.hungry:
-                run.feeder.collect()
-
-    def _recode(self, order: f.Recode) -> None:
-        run = self._runs.get(order.job)
-        if run is None:
-            return
-        for items, encoded in run.spec.brought:
-            if tuple(items) == tuple(order.items):
-                self._io.loop.call_soon(self._take_supply, order.job, items, encoded)
-                return
-        self._recoder.put(order.job, order.items, [run.spec.value_of(index) for index in order.items])
+    # --- how jobs end ----------------------------------------------------------------------------------------------
 
     def _settle_lost(self, order: f.SettleLost) -> None:
         run, worker = self._runs.get(order.job), self._workers[order.worker]
@@ -315,15 +183,11 @@ class Driver:
         tails = [tail for worker in self._workers.values() if (tail := worker.tail())]
         return f". The last words of one:\n{tails[-1]}" if tails else ""
 
-    def _finish(self, run: _Run, ending: Ending) -> None:
+    def _finish(self, run: Run, ending: Ending) -> None:
+        # What a worker printed before its result must not come after the end.
         for worker in self._workers.values():
             worker.drain_output()
-        if run.feeder is not None:
-            run.feeder.stop()
-        del self._runs[run.id]
-        # First, so that the last line is out before the cell that awaits the job ends.
-        self._on_surface(run.spec.surface, "close", self._picture_run(run, ending.how))
-        run.results.end(ending)
+        self._runs.end(run, ending)
 
     # --- workers ---------------------------------------------------------------------------------------------------
 
@@ -341,14 +205,20 @@ class Driver:
         proxy.flush()
 
     def _send_function(self, order: f.SendFunction) -> None:
-        run = self._runs[order.job]
+        run = self._run(order.job)
         self._send(order.worker, frames.Function(order.job, run.spec.flags, run.spec.function))
 
     def _send_batch(self, order: f.SendBatch) -> None:
-        items, encoded = self._runs[order.job].batches.pop(order.batch)
+        items, encoded = self._run(order.job).batches.pop(order.batch)
         self._send(
             order.worker, frames.Batch(order.job, order.batch, order.lanes, items, encoded.shared, encoded.blobs)
         )
+
+    def _run(self, job: int) -> Run:
+        run = self._runs.get(job)
+        if run is None:
+            raise InternalError(f"job {job} has ended, but the ledger still sends it")
+        return run
 
     def _send(self, worker: int, frame: frames.Frame) -> None:
         self._workers[worker].send(frame)
@@ -419,7 +289,7 @@ class Driver:
             run = self._runs.get(next(reversed(book.batches.values())).job.id)
             if run is not None:
                 worker.surface = run.spec.surface
-        self._on_surface(worker.surface, "write", worker.index, text)
+        on_surface(worker.surface, "write", worker.index, text)
 
     # --- the ledger ------------------------------------------------------------------------------------------------
 
@@ -466,7 +336,7 @@ class Driver:
         """A bug of ours must not become a hang: every job ends and says so."""
         error = context.get("exception") or AiopoolError(str(context.get("message")))
         log.error("internal error in the pool's thread", exc_info=error)
-        for run in list(self._runs.values()):
+        for run in self._runs:
             internal = InternalError(f"the pool failed: {type(error).__name__}: {error}. Please report this.")
             internal.__cause__ = error
             self._finish(run, Ending("failed", internal))
@@ -475,48 +345,15 @@ class Driver:
 
     # --- pictures --------------------------------------------------------------------------------------------------
 
-    def _show(self) -> None:
-        """Update what shows jobs; goes on only while there is one to show."""
-        now = time.monotonic()
-        shown = [run for run in self._runs.values() if run.spec.surface is not None and run.spec.shown]
-        for run in shown:
-            if now - run.started >= SHOW_AFTER and (picture := self._picture_job(run.id)) is not None:
-                self._on_surface(run.spec.surface, "update", picture)
-        self._showing = bool(shown)
-        if shown:
-            self._io.loop.call_later(SHOW_EVERY, self._show)
-
-    @staticmethod
-    def _on_surface(surface: Surface | None, method: str, *args: object) -> None:
-        """Tell a surface something. Whatever it raises, a job does not fail because it could not be watched."""
-        try:
-            if surface is not None:
-                getattr(surface, method)(*args)
-        except Exception:
-            log.exception("the display of a job failed")
-
     def _picture_job(self, job: int) -> JobSnapshot | None:
         run, book = self._runs.get(job), self._ledger.jobs.get(job)
         if run is None or book is None:
             return None
-        return self._picture_run(run, "paused" if book.paused else "running", book.in_flight)
-
-    def _picture_run(self, run: _Run, state: JobState, in_flight: int = 0) -> JobSnapshot:
-        failed = len(run.results.failures)
-        return JobSnapshot(
-            id=run.id,
-            name=run.spec.name,
-            state=state,
-            total=run.results.total if run.results.total is not None else run.spec.expected,
-            done=run.results.finished - failed,
-            failed=failed,
-            in_flight=in_flight,
-            elapsed=time.monotonic() - run.started,
-        )
+        return run.picture("paused" if book.paused else "running", book.in_flight)
 
     def _picture(self) -> PoolSnapshot:
         infos = [self._picture_worker(proxy) for proxy in self._workers.values()]
-        jobs = [picture for job in self._runs if (picture := self._picture_job(job)) is not None]
+        jobs = [picture for run in self._runs if (picture := self._picture_job(run.id)) is not None]
         return PoolSnapshot(
             name=self.options.name,
             state=self._ledger.state,
