@@ -7,38 +7,54 @@ variables see a real Task and are right.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import types
 from collections.abc import Coroutine, Generator
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from aiopool._worker.work import Entry, JobRun
-
-if TYPE_CHECKING:
-    from aiopool._worker.runner import Runner
+from aiopool._worker.outbox import Outbox
+from aiopool._worker.work import Entry, JobRun, MarkPage
 
 TURN_SECONDS = 0.005
 """How long a lane may go on with items that never wait, before it lets the loop turn."""
 
 
+class Host(Protocol):
+    """What a lane needs of the thread that it runs in."""
+
+    loop: asyncio.AbstractEventLoop
+    context: contextvars.Context
+    marks: MarkPage
+    outbox: Outbox
+    stepping: Entry | None
+    stepping_job: JobRun | None
+
+    def open_lane(self, job: JobRun) -> None:
+        """Start one more lane for the job, if there is something for it to do."""
+
+    def lane_ended(self, job: JobRun) -> None:
+        """One lane is gone."""
+
+
 class Lane:
     """One long-lived Task and its slot on the mark page."""
 
-    def __init__(self, runner: Runner, job: JobRun) -> None:
-        self._runner = runner
+    def __init__(self, host: Host, job: JobRun) -> None:
+        self._host = host
         self._job = job
-        self._slot = runner.marks.take()
+        self._slot = host.marks.take()
         self._reused = False
-        self._task = runner.loop.create_task(self._run())
+        self._task = host.loop.create_task(self._run())
         job.tasks.add(self._task)
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._runner.marks.give(self._slot)
+        self._host.marks.give(self._slot)
         self._job.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._runner.loop.call_exception_handler({"message": "a lane failed", "exception": error})
-        self._runner.lane_ended(self._job)
+            self._host.loop.call_exception_handler({"message": "a lane failed", "exception": error})
+        self._host.lane_ended(self._job)
 
     async def _run(self) -> None:
         turn = perf_counter()
@@ -60,9 +76,9 @@ class Lane:
                 turn = perf_counter()
 
     async def _item(self, entry: Entry) -> float:
-        job, outbox = self._job, self._runner.outbox
+        job, outbox = self._job, self._host.outbox
         started = perf_counter()
-        self._runner.marks.slots[self._slot] = entry.code
+        self._host.marks.slots[self._slot] = entry.code
         try:
             called = job.call(entry)
             if not isinstance(called, types.CoroutineType):
@@ -81,31 +97,31 @@ class Lane:
         else:
             now = perf_counter()
             outbox.value(job, entry, value, now - started, now)
-        self._runner.marks.slots[self._slot] = 0
+        self._host.marks.slots[self._slot] = 0
         return now
 
     @types.coroutine
     def _stepped(self, coroutine: Coroutine[Any, Any, object], entry: Entry) -> Generator[Any, Any, object]:
         """Step the item in a Context of its own, and let the lane's Task wait for whatever the item waits for."""
-        context = self._runner.context.copy()
-        runner, slots, job, code = self._runner, self._runner.marks.slots, self._job, entry.code
+        context = self._host.context.copy()
+        host, slots, job, code = self._host, self._host.marks.slots, self._job, entry.code
         step, thrown = coroutine.send, None
         first = True
         while True:
-            runner.stepping = entry
-            runner.stepping_job = job
+            host.stepping = entry
+            host.stepping_job = job
             slots[0] = code
             try:
                 waits_for = context.run(step, None) if thrown is None else context.run(coroutine.throw, thrown)
             except StopIteration as stop:
                 return stop.value
             finally:
-                runner.stepping_job = None
-                runner.stepping = None
+                host.stepping_job = None
+                host.stepping = None
                 slots[0] = 0
             if first:
                 first = False
-                runner.open_lane(job)
+                host.open_lane(job)
             try:
                 yield waits_for
                 thrown = None
