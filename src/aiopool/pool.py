@@ -318,7 +318,7 @@ class Pool:
             kind=_kind(function),
             size=source.size,
             concurrency=concurrency,
-            batch=None if options.batch == "auto" else options.batch,
+            batch=_batch(options),
             window=options.window or max(1000, 2 * concurrency),
             rerun_lost=options.rerun_lost,
             stop_on_failure=options.on_error == "raise",
@@ -423,6 +423,13 @@ class Pool:
 
 def _surface(name: str, *, progress: Progress) -> Surface:
     return new_surface(name, progress) or TerminalSurface.of(name, progress)
+
+
+def _batch(options: MapOptions) -> int | None:
+    # At most once means that every value is sent when it is there: in a batch, one could be lost with its worker.
+    if not options.rerun_lost:
+        return 1
+    return None if options.batch == "auto" else options.batch
 
 
 def _promise() -> Results:

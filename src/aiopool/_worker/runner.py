@@ -55,7 +55,12 @@ class Runner:
     def run(self) -> None:
         """Serve until the parent hangs up."""
         while not self.closing:
-            self.loop.run_forever()
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # A task that an item started raised it. Asyncio lets these two out of the loop besides giving them
+                # to whoever awaits the task; the item fails with it, and the worker goes on.
+                continue
             self._run_defs()
 
     # --- called by the link thread -----------------------------------------------------------------------------

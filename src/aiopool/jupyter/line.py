@@ -32,13 +32,16 @@ class Line:
     def update(self, snapshot: JobSnapshot) -> None:
         """Show how far the job is."""
         if self._wanted:
-            self._cell.display(self._display_id, f"{bar(snapshot)}{snapshot}", update=self._shown)
-            self._shown = True
+            self._put(f"{bar(snapshot)}{snapshot}")
 
     def close(self, snapshot: JobSnapshot) -> None:
         """Leave the last state, if there was time to show one."""
         if self._shown:
-            self.update(snapshot)
+            self._put(str(snapshot))
+
+    def _put(self, text: str) -> None:
+        self._cell.display(self._display_id, text, update=self._shown)
+        self._shown = True
 
     def write(self, worker: int, text: str) -> None:
         """Print the lines under the cell, with the worker's place in front."""
