@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Literal
 
 from aiopool import _payload
+from aiopool._payload.tracebacks import without_library_frames
 from aiopool._runtime.results import RawFailure, Results, harmless
 from aiopool.errors import InternalError
 
@@ -83,7 +84,8 @@ class Failures:
         if (made := self._made.get(index)) is not None:
             return made
         raw = self._results.failures[index]
-        error = harmless(_payload.load_error(raw.error) if isinstance(raw.error, bytes) else raw.error)
+        loaded = _payload.load_error(raw.error) if isinstance(raw.error, bytes) else raw.error
+        error = harmless(without_library_frames(loaded))
         self._annotate(error, raw)
         failure = Failure(index, self.input(index), error, raw.attempts, raw.worker, "")
         return self._made.setdefault(index, failure)
@@ -115,7 +117,7 @@ class Failures:
     def _error(self, *, of_items: bool) -> BaseException | None:
         results = self._results
         if results.ending is not None and results.ending.error is not None:
-            return harmless(results.ending.error)
+            return harmless(without_library_frames(results.ending.error))
         failed = results.ending is not None and results.ending.how == "failed"
         if of_items or failed:
             first = results.spoilt if results.first_failure is None else results.first_failure

@@ -103,6 +103,7 @@ class Job(Generic[R]):
         return await wait_on_loop(self._results, END, lambda: Step.READY if self.done() else Step.WAIT, timeout)
 
     def _want_everything(self) -> None:
+        __tracebackhide__ = True
         self._reading.refuse_consumed()
         self._results.read_everything()
 

@@ -177,8 +177,6 @@ class Pool:
         With ``keep`` it also runs on every worker that starts later, before its first item.
         """
         function = _dumped(fn)
-        if keep:
-            self._driver.keep(function.data)
         size = self._size
         call = _payload.dump_items((((), {}),))
         spec = JobSpec(
@@ -194,7 +192,11 @@ class Pool:
             surface=_surface(function.name, progress=False),
             shown=False,
         )
-        return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
+        job = self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
+        if keep:
+            # After the job, which starts all workers that are missing: those run it as an item, and once is enough.
+            self._driver.keep(function.data)
+        return job
 
     def put(self, value: T) -> Ref[T]:
         """Pickle a value once, to be passed to many items; in a worker the value stands wherever the ref was passed."""

@@ -16,6 +16,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 NOT_YET: Final = object()
+MORE: Final = object()
 OVER: Final = object()
 
 
@@ -35,7 +36,11 @@ class Reader(Generic[T]):
         self._turn = time.monotonic()
 
     def _peek(self) -> object:
-        """Return the next item, NOT_YET or OVER; raise the job's error when that is next."""
+        """Return the next item, or OVER, or raise the job's error when that is next.
+
+        NOT_YET: wait for news. MORE: it may be among what has come and is not loaded yet, by this reader or by another
+        at the same time; so whether all is loaded must be asked before the look, never after it.
+        """
         raise NotImplementedError
 
     def _advance(self) -> None:
@@ -51,10 +56,11 @@ class Reader(Generic[T]):
         raise NotImplementedError
 
     def _look(self) -> Step:
+        __tracebackhide__ = True
         self._seen = self._peek()
-        if self._seen is not NOT_YET:
-            return Step.READY
-        return Step.WAIT if self._results.all_loaded else Step.AGAIN
+        if self._seen is MORE:
+            return Step.AGAIN
+        return Step.WAIT if self._seen is NOT_YET else Step.READY
 
     def _take(self) -> bool:
         """Take the item that was seen; False: it was the end."""
@@ -71,8 +77,7 @@ class Reader(Generic[T]):
 
     def __next__(self) -> T:
         __tracebackhide__ = True
-        self._seen = self._peek()
-        if self._seen is NOT_YET:
+        if self._look() is not Step.READY:
             self._reading.block_until(self._wants(), self._look)
         if not self._take():
             raise StopIteration
@@ -87,8 +92,7 @@ class Reader(Generic[T]):
         if time.monotonic() - self._turn > SLICE:
             self._turn = time.monotonic()
             await self._reading.breathe()
-        self._seen = self._peek()
-        if self._seen is NOT_YET:
+        if self._look() is not Step.READY:
             await self._reading.until(self._wants(), self._look)
             self._turn = time.monotonic()
         if not self._take():
@@ -109,11 +113,12 @@ class InOrder(Reader[R]):
     def _peek(self) -> object:
         __tracebackhide__ = True
         reading, results, at = self._reading, self._results, self._at
-        # The ending before the results: what is not there after the end will never be.
+        # The ending first of all: what is not there after the end will never be.
         ending = results.ending
-        value = results.look(at)
-        if value is EMPTY and not results.all_loaded:
+        all_loaded = True
+        if (value := results.look(at)) is EMPTY:
             reading.load(SLICE, until=at)
+            all_loaded = results.all_loaded
             value = results.look(at)
         if value is GONE:
             reading.refuse_consumed()
@@ -121,7 +126,9 @@ class InOrder(Reader[R]):
             return value
         if reading.returns_failures and at in reading.failures:
             return reading.failures[at]
-        if ending is None or not results.all_loaded:
+        if not all_loaded:
+            return MORE
+        if ending is None:
             return NOT_YET
         reading.raise_unless_done()
         return reading.hole(at) if results.total is not None and at < results.total else OVER
@@ -149,15 +156,16 @@ class Completed(Reader[tuple[int, R]]):
     def _peek(self) -> object:
         __tracebackhide__ = True
         while True:
-            # The ending before the results: what is not there after the end will never be.
+            # The ending first of all: what is not there after the end will never be.
             ending = self._results.ending
+            all_loaded = self._results.all_loaded
             if (arrival := self._arrival or self._next_arrival()) is not None:
                 for place in range(self._place, len(arrival.items)):
                     if (value := self._result(arrival.items[place])) is not EMPTY:
                         self._place = place
                         return arrival.items[place], value
                 self._number, self._place, self._arrival = self._number + 1, 0, None
-            elif not self._results.all_loaded:
+            elif not all_loaded:
                 self._reading.load(0.0)
             elif ending is None:
                 return NOT_YET

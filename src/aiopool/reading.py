@@ -100,6 +100,7 @@ class Reading:
         return in_time
 
     def _refuse_to_block(self) -> None:
+        __tracebackhide__ = True
         if self.control.must_not_block(self.id):
             raise WouldDeadlock(
                 f"{self.name} needs this very thread to go on, so a blocking wait for it would never end. "
@@ -154,6 +155,7 @@ class Reading:
 
     def refuse_consumed(self) -> None:
         """Raise if results were let go: all of them can no longer be had."""
+        __tracebackhide__ = True
         if consumed := self.results.consumed:
             raise ResultsConsumed(
                 f"{consumed:,} results of {self.name} were handed out by an iteration and are not kept, because its "

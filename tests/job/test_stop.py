@@ -288,12 +288,12 @@ def press_stop() -> None:
 @pytest.mark.parametrize("how", ["result", "for", "as_completed", "result with a timeout"])
 def test_an_interrupt_of_a_blocking_wait_stops_the_job(how: str) -> None:
     """JobStopped, one line, at once; the results stay, the handler of before is back."""
-    wait = {
+    ways: dict[str, Callable[[Any], object]] = {
         "result": lambda job: job.result(),
         "for": lambda job: list(iter(job)),
         "as_completed": lambda job: list(job.as_completed()),
         "result with a timeout": lambda job: job.result(DEADLINE),
-    }[how]
+    }
     with Driver(3) as driver:
         driver._ends_when_cancelled = False
         driver.deliver([1])
@@ -301,7 +301,7 @@ def test_an_interrupt_of_a_blocking_wait_stops_the_job(how: str) -> None:
         driver.do(press_stop)
         began = time.monotonic()
         with pytest.raises(JobStopped) as caught:
-            wait(driver.job)
+            ways[how](driver.job)
         assert time.monotonic() - began < 2
         assert str(caught.value) == LINE
         assert caught.value._render_traceback_() == [LINE]  # type: ignore[attr-defined]

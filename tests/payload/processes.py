@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiopool import _payload as payload
 
@@ -26,7 +26,7 @@ class Notebook:
 
     def cell(self, source: str) -> str:
         """Run a cell; gives the name of its file."""
-        source = textwrap.dedent(source).lstrip("\n")
+        source = textwrap.dedent(source).strip("\n") + "\n"
         name = f"/tmp/ipykernel_{os.getpid()}/{hashlib.blake2b(source.encode(), digest_size=4).hexdigest()}.py"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         exec(compile(source, name, "exec", dont_inherit=True), self.names)
@@ -47,7 +47,7 @@ class Child:
             env={**os.environ, "PYTHONPATH": SRC},
         )
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

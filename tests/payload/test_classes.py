@@ -1,4 +1,4 @@
-"""Classes of cells: the notebook's own are never touched, a worker has each once, and changes arrive with the next job."""
+"""Classes of cells: the notebook's own are not touched, a worker has each once, changes arrive with the next job."""
 
 from __future__ import annotations
 
@@ -13,76 +13,219 @@ from aiopool._payload import classes
 from tests.payload.processes import Child
 
 VALUES = {
-    "a dataclass": ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nv = P(1)", "P"),
+    "a dataclass": (
+        """
+        from dataclasses import dataclass
+        @dataclass
+        class P:
+            x: int
+        v = P(1)
+        """,
+        "P",
+    ),
     "a frozen dataclass with slots": (
-        "from dataclasses import dataclass\n@dataclass(frozen=True, slots=True)\nclass P:\n    x: int\nv = P(1)",
+        """
+        from dataclasses import dataclass
+        @dataclass(frozen=True, slots=True)
+        class P:
+            x: int
+        v = P(1)
+        """,
         "P",
     ),
-    "a named tuple": ("from typing import NamedTuple\nclass P(NamedTuple):\n    x: int\nv = P(1)", "P"),
-    "a named tuple of collections": ("import collections\nP = collections.namedtuple('P', 'x')\nv = P(1)", "P"),
+    "a named tuple": (
+        """
+        from typing import NamedTuple
+        class P(NamedTuple):
+            x: int
+        v = P(1)
+        """,
+        "P",
+    ),
+    "a named tuple of collections": (
+        """
+        import collections
+        P = collections.namedtuple('P', 'x')
+        v = P(1)
+        """,
+        "P",
+    ),
     "a nested class": (
-        "class Outer:\n    class Inner:\n        def __eq__(self, other): return type(self) is type(other)\nP = Outer.Inner\nv = P()",
+        """
+        class Outer:
+            class Inner:
+                def __eq__(self, other): return type(self) is type(other)
+        P = Outer.Inner
+        v = P()
+        """,
         "P",
     ),
-    "a pydantic model": ("import pydantic\nclass P(pydantic.BaseModel):\n    x: int\nv = P(x=1)", "P"),
+    "a pydantic model": (
+        """
+        import pydantic
+        class P(pydantic.BaseModel):
+            x: int
+        v = P(x=1)
+        """,
+        "P",
+    ),
     "a pydantic model of models": (
-        "import pydantic\nclass Q(pydantic.BaseModel):\n    x: int\nclass P(pydantic.BaseModel):\n    qs: list[Q]\n"
-        "v = P(qs=[Q(x=1)])",
+        """
+        import pydantic
+        class Q(pydantic.BaseModel):
+            x: int
+        class P(pydantic.BaseModel):
+            qs: list[Q]
+        v = P(qs=[Q(x=1)])
+        """,
         "P",
     ),
     "a subclass": (
-        "class Base:\n    def __eq__(self, o): return vars(self) == vars(o)\nclass P(Base):\n"
-        "    def __init__(self): super().__init__(); self.x = 1\nv = P()",
+        """
+        class Base:
+            def __eq__(self, o): return vars(self) == vars(o)
+        class P(Base):
+            def __init__(self): super().__init__(); self.x = 1
+        v = P()
+        """,
         "P",
     ),
     "a class whose base uses it": (
-        "class Base:\n    def make(self): return P()\n    def __eq__(self, o): return type(self) is type(o)\n"
-        "class P(Base): ...\nv = P().make()",
+        """
+        class Base:
+            def make(self): return P()
+            def __eq__(self, o): return type(self) is type(o)
+        class P(Base): ...
+        v = P().make()
+        """,
         "P",
     ),
     "a class with a metaclass": (
-        "class Meta(type):\n    def __call__(cls, *a): o = super().__call__(*a); o.x = 1; return o\n"
-        "class P(metaclass=Meta):\n    def __eq__(self, o): return vars(self) == vars(o)\nv = P()",
+        """
+        class Meta(type):
+            def __call__(cls, *a): o = super().__call__(*a); o.x = 1; return o
+        class P(metaclass=Meta):
+            def __eq__(self, o): return vars(self) == vars(o)
+        v = P()
+        """,
         "P",
     ),
     "an abstract base": (
-        "import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def m(self): ...\nclass P(A):\n    def m(self): ...\n"
-        "    def __eq__(self, o): return isinstance(o, A)\nv = P()",
+        """
+        import abc
+        class A(abc.ABC):
+            @abc.abstractmethod
+            def m(self): ...
+        class P(A):
+            def m(self): ...
+            def __eq__(self, o): return isinstance(o, A)
+        v = P()
+        """,
         "P",
     ),
     "a generic": (
-        "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass P(Generic[T]):\n"
-        "    def __eq__(self, o): return type(self) is type(o)\nv = P[int]()",
+        """
+        from typing import Generic, TypeVar
+        T = TypeVar('T')
+        class P(Generic[T]):
+            def __eq__(self, o): return type(self) is type(o)
+        v = P[int]()
+        """,
         "P",
     ),
-    "an exception": ("class P(Exception):\n    def __eq__(self, o): return self.args == o.args\nv = P(1, 2)", "P"),
-    "a subclass of a list": ("class P(list):\n    n = 1\nv = P([1, 2])", "P"),
+    "an exception": (
+        """
+        class P(Exception):
+            def __eq__(self, o): return self.args == o.args
+        v = P(1, 2)
+        """,
+        "P",
+    ),
+    "a subclass of a list": (
+        """
+        class P(list):
+            n = 1
+        v = P([1, 2])
+        """,
+        "P",
+    ),
     "a class with state methods": (
-        "class P:\n    def __init__(self, x): self.x = x\n    def __getstate__(self): return (self.x,)\n"
-        "    def __setstate__(self, s): self.x = s[0]\n    def __eq__(self, o): return self.x == o.x\nv = P(3)",
+        """
+        class P:
+            def __init__(self, x): self.x = x
+            def __getstate__(self): return (self.x,)
+            def __setstate__(self, s): self.x = s[0]
+            def __eq__(self, o): return self.x == o.x
+        v = P(3)
+        """,
         "P",
     ),
     "a protocol's class": (
-        "from typing import Protocol\nclass Q(Protocol):\n    def m(self) -> int: ...\nclass P(Q):\n    def m(self): return 1\n"
-        "    def __eq__(self, o): return self.m() == o.m()\nv = P()",
+        """
+        from typing import Protocol
+        class Q(Protocol):
+            def m(self) -> int: ...
+        class P(Q):
+            def m(self): return 1
+            def __eq__(self, o): return self.m() == o.m()
+        v = P()
+        """,
         "P",
     ),
 }
 
 MEMBERS = {
-    "an enum": "import enum\nclass E(enum.Enum):\n    A = 1\n    B = 'b'",
-    "an int enum": "import enum\nclass E(enum.IntEnum):\n    A = 1\n    B = 2",
-    "a string enum": "import enum\nclass E(enum.StrEnum):\n    A = enum.auto()\n    B = enum.auto()",
-    "flags": "import enum\nclass E(enum.Flag):\n    A = enum.auto()\n    B = enum.auto()",
-    "an enum with methods": (
-        "import enum\nclass E(enum.Enum):\n    A = 1\n    B = 2\n    def next(self): return E.B\n"
-        "    @property\n    def twice(self): return self.value * 2"
-    ),
-    "an enum of dataclasses": (
-        "import enum\nfrom dataclasses import dataclass\n@dataclass(frozen=True)\nclass D:\n    x: int\n"
-        "class E(enum.Enum):\n    A = D(1)\n    B = D(2)"
-    ),
-    "a nested enum": "import enum\nclass Outer:\n    class E(enum.Enum):\n        A = 1\n        B = 2\nE = Outer.E",
+    "an enum": """
+        import enum
+        class E(enum.Enum):
+            A = 1
+            B = 'b'
+        """,
+    "an int enum": """
+        import enum
+        class E(enum.IntEnum):
+            A = 1
+            B = 2
+        """,
+    "a string enum": """
+        import enum
+        class E(enum.StrEnum):
+            A = enum.auto()
+            B = enum.auto()
+        """,
+    "flags": """
+        import enum
+        class E(enum.Flag):
+            A = enum.auto()
+            B = enum.auto()
+        """,
+    "an enum with methods": """
+        import enum
+        class E(enum.Enum):
+            A = 1
+            B = 2
+            def next(self): return E.B
+            @property
+            def twice(self): return self.value * 2
+        """,
+    "an enum of dataclasses": """
+        import enum
+        from dataclasses import dataclass
+        @dataclass(frozen=True)
+        class D:
+            x: int
+        class E(enum.Enum):
+            A = D(1)
+            B = D(2)
+        """,
+    "a nested enum": """
+        import enum
+        class Outer:
+            class E(enum.Enum):
+                A = 1
+                B = 2
+        E = Outer.E
+        """,
 }
 
 
@@ -364,7 +507,41 @@ def test_a_live_worker_takes_a_class_that_a_replaced_one_had(notebook):
 def test_the_lock_is_free_afterwards():
     """Nothing that raised has left it taken."""
     taken = []
-    thread = threading.Thread(target=lambda: taken.append(classes._lock.acquire(timeout=5)))
+
+    def take():
+        if classes._lock.acquire(timeout=5):
+            taken.append(True)
+            classes._lock.release()
+
+    thread = threading.Thread(target=take)
     thread.start()
     thread.join(10)
     assert taken == [True]
+
+
+def test_a_class_that_came_with_the_function_need_not_come_again(notebook, child):
+    """Given their function, arguments are small, and mean the same."""
+    notebook.cell(COUNTER + "class Other: n = 5\ndef f(c): return isinstance(c, Counter), c.n, c")
+    values = [notebook["Counter"](), notebook["Other"]()]
+    function = payload.dump_function(notebook["f"])
+    alone, given = payload.dump_items(values), payload.dump_items(values, function)
+    assert len(given.blobs[0]) * 5 < len(alone.blobs[0])
+    assert given.blobs[1] == alone.blobs[1]
+    child.get("load", function.data)
+    for blobs in (alone.blobs, given.blobs):
+        (fits, n, back), (other_fits, other_n, _) = [child.get("item", blob) for blob in blobs]
+        assert (fits, n, other_fits, other_n) == (True, 0, False, 5)
+        assert type(back) is notebook["Counter"]
+
+
+@pytest.mark.parametrize("kind", [*VALUES, *MEMBERS])
+def test_a_class_that_has_not_changed_is_seen_to_be_the_same(kind, notebook):
+    """Else each job would reset it under the items of others; also after instances were made and pickled."""
+    source, name = VALUES.get(kind) or (MEMBERS[kind], "E")
+    notebook.cell(source)
+    digests = set()
+    for _ in range(3):
+        payload.dump_function(lambda: None)
+        payload.dump_items([notebook.names.get("v", notebook[name])])
+        digests.add(classes.definitions().of(notebook[name]).stamp.digest)
+    assert len(digests) == 1

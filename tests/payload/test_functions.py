@@ -14,138 +14,403 @@ from aiopool.errors import NotPicklable
 from tests.payload.processes import SRC
 
 KINDS = {
-    "a def": ("def f(x): return x + 1", 3, 4),
-    "an async def": ("import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x + 1", 3, 4),
-    "a lambda": ("f = lambda x: x + 1", 3, 4),
-    "a closure": ("def make(n):\n    def f(x): return x + n\n    return f\nf = make(10)", 3, 13),
+    "a def": (
+        "def f(x): return x + 1",
+        3,
+        4,
+    ),
+    "an async def": (
+        """
+        import asyncio
+        async def f(x):
+            await asyncio.sleep(0)
+            return x + 1
+        """,
+        3,
+        4,
+    ),
+    "a lambda": (
+        "f = lambda x: x + 1",
+        3,
+        4,
+    ),
+    "a closure": (
+        """
+        def make(n):
+            def f(x): return x + n
+            return f
+        f = make(10)
+        """,
+        3,
+        13,
+    ),
     "a closure over a mutable": (
-        "def make():\n    seen = []\n    def f(x):\n        seen.append(x)\n        return len(seen)\n    return f\nf = make()",
+        """
+        def make():
+            seen = []
+            def f(x):
+                seen.append(x)
+                return len(seen)
+            return f
+        f = make()
+        """,
         3,
         1,
     ),
-    "a partial": ("import functools\ndef g(a, b): return a - b\nf = functools.partial(g, b=1)", 3, 2),
+    "a partial": (
+        """
+        import functools
+        def g(a, b): return a - b
+        f = functools.partial(g, b=1)
+        """,
+        3,
+        2,
+    ),
     "a partial of a partial of an async def": (
-        "import functools\nasync def g(a, b, c): return (a, b, c)\n"
-        "f = functools.partial(functools.partial(g, c=3), b=2)",
+        """
+        import functools
+        async def g(a, b, c): return (a, b, c)
+        f = functools.partial(functools.partial(g, c=3), b=2)
+        """,
         1,
         (1, 2, 3),
     ),
     "a bound method": (
-        "class C:\n    def __init__(self): self.n = 5\n    def m(self, x): return x * self.n\nf = C().m",
+        """
+        class C:
+            def __init__(self): self.n = 5
+            def m(self, x): return x * self.n
+        f = C().m
+        """,
         3,
         15,
     ),
-    "an async bound method": ("class C:\n    async def m(self, x): return x * 2\nf = C().m", 3, 6),
-    "a classmethod": ("class C:\n    n = 7\n    @classmethod\n    def m(cls, x): return x * cls.n\nf = C.m", 3, 21),
-    "a staticmethod": ("class C:\n    @staticmethod\n    def m(x): return x * 2\nf = C.m", 3, 6),
-    "a callable object": ("class C:\n    def __call__(self, x): return x * 2\nf = C()", 3, 6),
-    "an async callable object": ("class C:\n    async def __call__(self, x): return x * 2\nf = C()", 3, 6),
-    "a recursive function": ("def f(n): return 1 if n < 2 else n * f(n - 1)", 5, 120),
+    "an async bound method": (
+        """
+        class C:
+            async def m(self, x): return x * 2
+        f = C().m
+        """,
+        3,
+        6,
+    ),
+    "a classmethod": (
+        """
+        class C:
+            n = 7
+            @classmethod
+            def m(cls, x): return x * cls.n
+        f = C.m
+        """,
+        3,
+        21,
+    ),
+    "a staticmethod": (
+        """
+        class C:
+            @staticmethod
+            def m(x): return x * 2
+        f = C.m
+        """,
+        3,
+        6,
+    ),
+    "a callable object": (
+        """
+        class C:
+            def __call__(self, x): return x * 2
+        f = C()
+        """,
+        3,
+        6,
+    ),
+    "an async callable object": (
+        """
+        class C:
+            async def __call__(self, x): return x * 2
+        f = C()
+        """,
+        3,
+        6,
+    ),
+    "a recursive function": (
+        "def f(n): return 1 if n < 2 else n * f(n - 1)",
+        5,
+        120,
+    ),
     "mutually recursive functions": (
-        "def f(n): return n == 0 or odd(n - 1)\ndef odd(n): return n != 0 and f(n - 1)",
+        """
+        def f(n): return n == 0 or odd(n - 1)
+        def odd(n): return n != 0 and f(n - 1)
+        """,
         10,
         True,
     ),
-    "a recursive coroutine": ("async def f(n): return 1 if n < 2 else n * await f(n - 1)", 5, 120),
+    "a recursive coroutine": (
+        "async def f(n): return 1 if n < 2 else n * await f(n - 1)",
+        5,
+        120,
+    ),
     "super()": (
-        "class A:\n    def m(self, x): return x + 1\nclass B(A):\n    def m(self, x): return super().m(x) * 2\nf = B().m",
+        """
+        class A:
+            def m(self, x): return x + 1
+        class B(A):
+            def m(self, x): return super().m(x) * 2
+        f = B().m
+        """,
         3,
         8,
     ),
-    "a class": ("class f:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o", 3, 3),
+    "a class": (
+        """
+        class f:
+            def __init__(self, x): self.x = x
+            def __eq__(self, o): return self.x == o
+        """,
+        3,
+        3,
+    ),
     "an lru_cache": (
-        "import functools\n@functools.lru_cache(maxsize=7)\ndef f(x): return x + f.cache_info().maxsize",
+        """
+        import functools
+        @functools.lru_cache(maxsize=7)
+        def f(x): return x + f.cache_info().maxsize
+        """,
         3,
         10,
     ),
     "a recursive cache": (
-        "import functools\n@functools.cache\ndef f(n): return n if n < 2 else f(n-1) + f(n-2)",
+        """
+        import functools
+        @functools.cache
+        def f(n): return n if n < 2 else f(n-1) + f(n-2)
+        """,
         30,
         832040,
     ),
     "a cached method": (
-        "import functools\nclass C:\n    @functools.lru_cache\n    def m(self, x): return x + 1\nf = C().m",
+        """
+        import functools
+        class C:
+            @functools.lru_cache
+            def m(self, x): return x + 1
+        f = C().m
+        """,
         3,
         4,
     ),
     "a cached_property": (
-        "import functools\nclass C:\n    @functools.cached_property\n    def p(self): return 42\ndef f(x):\n"
-        "    c = C()\n    return (c.p, vars(c))",
+        """
+        import functools
+        class C:
+            @functools.cached_property
+            def p(self): return 42
+        def f(x):
+            c = C()
+            return (c.p, vars(c))
+        """,
         3,
         (42, {"p": 42}),
     ),
     "a singledispatch": (
-        "import functools\n@functools.singledispatch\ndef f(x): return 'object'\n"
-        "@f.register\ndef _(x: int): return 'int'",
+        """
+        import functools
+        @functools.singledispatch
+        def f(x): return 'object'
+        @f.register
+        def _(x: int): return 'int'
+        """,
         3,
         "int",
     ),
     "a singledispatchmethod": (
-        "import functools\nclass C:\n    @functools.singledispatchmethod\n    def m(self, x): return 'object'\n"
-        "    @m.register\n    def _(self, x: int): return 'int'\nf = C().m",
+        """
+        import functools
+        class C:
+            @functools.singledispatchmethod
+            def m(self, x): return 'object'
+            @m.register
+            def _(self, x: int): return 'int'
+        f = C().m
+        """,
         3,
         "int",
     ),
     "a decorated function": (
-        "import functools\ndef twice(g):\n    @functools.wraps(g)\n    def inner(x): return g(g(x))\n    return inner\n"
-        "@twice\ndef f(x): return x + 1",
+        """
+        import functools
+        def twice(g):
+            @functools.wraps(g)
+            def inner(x): return g(g(x))
+            return inner
+        @twice
+        def f(x): return x + 1
+        """,
         3,
         5,
     ),
-    "defaults and keyword-only defaults": ("def f(x, y=2, *, z=3): return x * y * z", 3, 18),
-    "a function with attributes": ("def f(x): return f.n\nf.n = 9", 3, 9),
-    "a global that is rebound in the function": ("n = 1\ndef f(x):\n    global n\n    n += x\n    return n", 3, 4),
+    "defaults and keyword-only defaults": (
+        "def f(x, y=2, *, z=3): return x * y * z",
+        3,
+        18,
+    ),
+    "a function with attributes": (
+        """
+        def f(x): return f.n
+        f.n = 9
+        """,
+        3,
+        9,
+    ),
+    "a global that is rebound in the function": (
+        """
+        n = 1
+        def f(x):
+            global n
+            n += x
+            return n
+        """,
+        3,
+        4,
+    ),
     "globals and an imported module": (
-        "import json, math\nk = {'a': 1}\ndef f(x): return json.dumps(k), math.floor(x)",
+        """
+        import json, math
+        k = {'a': 1}
+        def f(x): return json.dumps(k), math.floor(x)
+        """,
         3,
         ('{"a": 1}', 3),
     ),
     "a submodule": (
-        "import xml.etree.ElementTree\ndef f(x): return xml.etree.ElementTree.fromstring('<a/>').tag",
+        """
+        import xml.etree.ElementTree
+        def f(x): return xml.etree.ElementTree.fromstring('<a/>').tag
+        """,
         3,
         "a",
     ),
-    "a function of a module": ("from textwrap import dedent as f", "  a", "a"),
-    "a builtin": ("f = abs", -3, 3),
-    "a method of a builtin": ("f = 'abc'.index", "c", 2),
-    "a logger": ("import logging\nlog = logging.getLogger('x')\ndef f(x): return log.name", 3, "x"),
-    "a comprehension over a global": ("ks = (1, 2)\ndef f(x): return [k * x for k in ks]", 3, [3, 6]),
+    "a function of a module": (
+        "from textwrap import dedent as f",
+        "  a",
+        "a",
+    ),
+    "a builtin": (
+        "f = abs",
+        -3,
+        3,
+    ),
+    "a method of a builtin": (
+        "f = 'abc'.index",
+        "c",
+        2,
+    ),
+    "a logger": (
+        """
+        import logging
+        log = logging.getLogger('x')
+        def f(x): return log.name
+        """,
+        3,
+        "x",
+    ),
+    "a comprehension over a global": (
+        """
+        ks = (1, 2)
+        def f(x): return [k * x for k in ks]
+        """,
+        3,
+        [3, 6],
+    ),
     "an async comprehension": (
-        "async def gen(n):\n    for i in range(n): yield i\nasync def f(n): return [i async for i in gen(n)]",
+        """
+        async def gen(n):
+            for i in range(n): yield i
+        async def f(n): return [i async for i in gen(n)]
+        """,
         3,
         [0, 1, 2],
     ),
     "a dataclass with slots": (
-        "import dataclasses\n@dataclasses.dataclass(slots=True, frozen=True)\nclass P:\n    x: int = 0\n"
-        "def f(x): return dataclasses.replace(P(), x=x).x",
+        """
+        import dataclasses
+        @dataclasses.dataclass(slots=True, frozen=True)
+        class P:
+            x: int = 0
+        def f(x): return dataclasses.replace(P(), x=x).x
+        """,
         3,
         3,
     ),
-    "an enum": ("import enum\nclass E(enum.Enum):\n    A = 1\n    B = 3\ndef f(x): return E(x).name", 3, "B"),
+    "an enum": (
+        """
+        import enum
+        class E(enum.Enum):
+            A = 1
+            B = 3
+        def f(x): return E(x).name
+        """,
+        3,
+        "B",
+    ),
     "a generic class": (
-        "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass Box(Generic[T]):\n    def __init__(self, v: T): self.v = v\n"
-        "def f(x): return Box[int](x).v",
+        """
+        from typing import Generic, TypeVar
+        T = TypeVar('T')
+        class Box(Generic[T]):
+            def __init__(self, v: T): self.v = v
+        def f(x): return Box[int](x).v
+        """,
         3,
         3,
     ),
     "an abstract base class": (
-        "import abc\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def m(self): ...\nclass B(A):\n    def m(self): return 'b'\n"
-        "def f(x): return B().m(), isinstance(B(), A)",
+        """
+        import abc
+        class A(abc.ABC):
+            @abc.abstractmethod
+            def m(self): ...
+        class B(A):
+            def m(self): return 'b'
+        def f(x): return B().m(), isinstance(B(), A)
+        """,
         3,
         ("b", True),
     ),
     "a pydantic model": (
-        "import pydantic\nclass M(pydantic.BaseModel):\n    x: int\n    @pydantic.field_validator('x')\n    @classmethod\n"
-        "    def v(cls, x): return x * 2\ndef f(x): return M(x=x).model_dump()",
+        """
+        import pydantic
+        class M(pydantic.BaseModel):
+            x: int
+            @pydantic.field_validator('x')
+            @classmethod
+            def v(cls, x): return x * 2
+        def f(x): return M(x=x).model_dump()
+        """,
         "3",
         {"x": 6},
     ),
     "a thread-local": (
-        "import threading\nlocal = threading.local()\ndef f(x):\n    local.n = getattr(local, 'n', 0) + x\n    return local.n",
+        """
+        import threading
+        local = threading.local()
+        def f(x):
+            local.n = getattr(local, 'n', 0) + x
+            return local.n
+        """,
         3,
         3,
     ),
-    "the standard output": ("import sys\nout = sys.__stdout__\ndef f(x): return x", 3, 3),
+    "the standard output": (
+        """
+        import sys
+        out = sys.__stdout__
+        def f(x): return x
+        """,
+        3,
+        3,
+    ),
 }
 
 
@@ -201,59 +466,133 @@ def test_a_function_is_called_by_the_name_that_people_use(source, name, notebook
 
 CULPRITS = {
     "a global": (
-        "import sqlite3\nclient = sqlite3.connect(':memory:')\ndef f(x): return client",
-        "`f` uses the global `client` (sqlite3.Connection), which cannot travel to another process. "
-        "Create it inside the function, or once per worker with @aiopool.per_worker.",
+        """
+        import sqlite3
+        client = sqlite3.connect(':memory:')
+        def f(x): return client
+        """,
+        (
+            "`f` uses the global `client` (sqlite3.Connection), which cannot travel to another process. "
+            "Create it inside the function, or once per worker with @aiopool.per_worker."
+        ),
     ),
     "a global of a helper": (
-        "import threading\nlock = threading.Lock()\ndef helper(): return lock\ndef f(x): return helper()",
+        """
+        import threading
+        lock = threading.Lock()
+        def helper(): return lock
+        def f(x): return helper()
+        """,
         "`f` uses the global `helper`, which uses the global `lock` (_thread.lock), which cannot travel",
     ),
     "a closure": (
-        "def make():\n    rows = (i for i in range(3))\n    def f(x): return next(rows)\n    return f\nf = make()",
-        "`f` uses `rows` of the enclosing function (generator), which cannot travel to another process. "
-        "Use a list instead: list(...).",
+        """
+        def make():
+            rows = (i for i in range(3))
+            def f(x): return next(rows)
+            return f
+        f = make()
+        """,
+        (
+            "`f` uses `rows` of the enclosing function (generator), which cannot travel to another process. "
+            "Use a list instead: list(...)."
+        ),
     ),
-    "a default": ("def f(x, out=open('/dev/null')): ...", "`f` has a default argument (_io.TextIOWrapper), which"),
+    "a default": (
+        "def f(x, out=open('/dev/null')): ...",
+        "`f` has a default argument (_io.TextIOWrapper), which",
+    ),
     "a partial": (
-        "import functools, threading\ndef g(x, lock): ...\nf = functools.partial(g, lock=threading.RLock())",
+        """
+        import functools, threading
+        def g(x, lock): ...
+        f = functools.partial(g, lock=threading.RLock())
+        """,
         "`g` is given the argument `lock` (_thread.RLock), which cannot travel",
     ),
     "an attribute of self": (
-        "import socket\nclass C:\n    def __init__(self): self.sock = socket.socket()\n    def m(self, x): ...\nc = C()\nf = c.m",
+        """
+        import socket
+        class C:
+            def __init__(self): self.sock = socket.socket()
+            def m(self, x): ...
+        c = C()
+        f = c.m
+        """,
         "`C.m` belongs to an object, which has the attribute `sock` (socket.socket), which cannot travel",
     ),
     "inside containers": (
-        "import threading\nsettings = {'a': [1, threading.Lock()]}\ndef f(x): return settings",
-        "`f` uses the global `settings`, which holds, under the key 'a', a value, which holds a value at [1] "
-        "(_thread.lock), which",
+        """
+        import threading
+        settings = {'a': [1, threading.Lock()]}
+        def f(x): return settings
+        """,
+        (
+            "`f` uses the global `settings`, which holds, under the key 'a', a value, which holds a value at "
+            "[1] (_thread.lock), which"
+        ),
     ),
     "a method of a class": (
-        "import threading\nlock = threading.Lock()\nclass C:\n    def m(self): return lock\ndef f(x): return C()",
-        "`f` uses the global `C`, which has the method `m`, which uses the global `lock` (_thread.lock), which",
+        """
+        import threading
+        lock = threading.Lock()
+        class C:
+            def m(self): return lock
+        def f(x): return C()
+        """,
+        ("`f` uses the global `C`, which has the method `m`, which uses the global `lock` (_thread.lock), which"),
     ),
     "a class attribute": (
-        "import threading\nclass C:\n    lock = threading.Lock()\ndef f(x): return C()",
+        """
+        import threading
+        class C:
+            lock = threading.Lock()
+        def f(x): return C()
+        """,
         "`f` uses the global `C`, which has the attribute `lock` (_thread.lock), which",
     ),
     "a cached function": (
-        "import functools, threading\nlock = threading.Lock()\n@functools.cache\ndef f(x): return lock",
+        """
+        import functools, threading
+        lock = threading.Lock()
+        @functools.cache
+        def f(x): return lock
+        """,
         "`f` uses the global `lock` (_thread.lock), which",
     ),
     "a refusal of its own": (
-        "class C:\n    def __reduce__(self): raise ValueError('not today')\nc = C()\ndef f(x): return c",
+        """
+        class C:
+            def __reduce__(self): raise ValueError('not today')
+        c = C()
+        def f(x): return c
+        """,
         "`f` uses the global `c` (C), which cannot travel to another process: ValueError: not today.",
     ),
     "an exit while pickling": (
-        "class C:\n    def __reduce__(self): raise SystemExit(3)\nc = C()\ndef f(x): return c",
+        """
+        class C:
+            def __reduce__(self): raise SystemExit(3)
+        c = C()
+        def f(x): return c
+        """,
         "`f` uses the global `c` (C), which cannot travel to another process: SystemExit: 3.",
     ),
     "a deep structure": (
-        "deep = []\nfor _ in range(200_000): deep = [deep]\ndef f(x): return deep",
+        """
+        deep = []
+        for _ in range(200_000): deep = [deep]
+        def f(x): return deep
+        """,
         "`f` is nested too deeply to travel to another process.",
     ),
     "a hostile object": (
-        "class C:\n    def __getattribute__(self, name): raise SystemExit('no')\nc = C()\ndef f(x): return c",
+        """
+        class C:
+            def __getattribute__(self, name): raise SystemExit('no')
+        c = C()
+        def f(x): return c
+        """,
         "`f` uses the global `c` (C), which cannot travel to another process: SystemExit: no.",
     ),
 }

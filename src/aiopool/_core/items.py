@@ -1,4 +1,4 @@
-"""The ledger's book on one job: its batches, who holds how many of its items, what has ended."""
+"""The books on one job: its batches, who holds how many of its items, what has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from aiopool.errors import FrameError
 
 
 class BatchBook:
-    """One batch: which items it names and which of them are still open."""
+    """One batch: which items it names, and which positions of it are still open.
+
+    Whoever takes a batch from its first item to its last, as a worker mostly does, costs nothing per item: what is
+    open is a range then, and a set only from the first gap on.
+    """
 
     __slots__ = ("alone", "id", "items", "job", "pending")
 
@@ -20,42 +24,87 @@ class BatchBook:
         self.id = batch
         self.job = job
         self.items = items
-        self.pending = set(range(len(items)))
+        self.pending: range | set[int] = range(len(items))
         self.alone = alone
 
+    def check(self, positions: Sequence[int]) -> None:
+        """Raise FrameError unless each of these is open and named once."""
+        if not self._is_head(positions):
+            self._chosen(positions)
+
     def close(self, positions: Sequence[int]) -> None:
-        """These have ended or left; a position that was not open is the worker's error."""
-        before = len(self.pending)
-        self.pending.difference_update(positions)
-        if before - len(self.pending) != len(positions):
-            raise FrameError(f"batch {self.id} of {len(self.items)} items: not open, or named twice: {positions!r}")
+        """These have ended or left. Raises FrameError, and closes none, where one is not open or named twice."""
+        if self._is_head(positions):
+            self.pending = self.pending[len(positions) :]  # type: ignore[index]  # a head is one of a range
+            return
+        chosen = self._chosen(positions)
+        if isinstance(self.pending, range):
+            self.pending = set(self.pending)
+        self.pending -= chosen
 
     def indices(self, positions: Sequence[int]) -> Sequence[int]:
         """The items at these positions, as a range where they are one."""
-        if isinstance(positions, range):
+        if isinstance(positions, range) and positions.step == 1:
             return self.items[positions.start : positions.stop]
-        return tuple(self.items[position] for position in positions)
+        return tuple([self.items[position] for position in positions])
+
+    def _is_head(self, positions: Sequence[int]) -> bool:
+        """Whether they are the first of what is open."""
+        pending = self.pending
+        return (
+            isinstance(positions, range)
+            and isinstance(pending, range)
+            and positions.step == 1
+            and positions.start == pending.start
+            and positions.stop <= pending.stop
+        )
+
+    def _chosen(self, positions: Sequence[int]) -> set[int]:
+        # Counted first: a range that a broken worker names may be longer than any memory.
+        if len(positions) <= len(self.pending):
+            chosen = set(positions)
+            if len(chosen) == len(positions) and chosen.issubset(self.pending):
+                return chosen
+        raise FrameError(
+            f"batch {self.id} of {len(self.items)} items has {len(self.pending)} open; "
+            f"{len(positions)} were named that are not all of them, or not once: {positions[:10]!r}"
+        )
 
 
 @dataclass(slots=True)
 class Member:
-    """A worker's part in a job: its rank among those that share the concurrency, and its items."""
+    """A worker's part in a job: items that are there, and how many of them it may step at a time."""
 
-    rank: int
     out: int = 0
+    lanes: int = 0
+
+    @property
+    def held(self) -> int:
+        """How many items of the job may be running there at most."""
+        return min(self.lanes, self.out)
 
 
 @dataclass(slots=True, eq=False)
 class JobBook:
-    """What the ledger knows of one job."""
+    """What the ledger knows of one job.
+
+    ``ready`` and ``alone`` wait for a worker, the second one for a worker that has nothing else. ``recoding`` are
+    items that were at a worker and are being made into batches again, ``quarantine`` those that only run alone,
+    ``losses`` says how often an item was running when a worker died. ``held`` is how many lanes are taken of the
+    job's concurrency, ``claims`` how many workers are being emptied for it. ``need`` and ``reading`` are its weight,
+    as the pool's sums know it.
+    """
 
     opened: JobOpened
     ready: deque[BatchBook] = field(default_factory=deque)
     alone: deque[BatchBook] = field(default_factory=deque)
     crew: dict[int, Member] = field(default_factory=dict)
     recoding: set[int] = field(default_factory=set)
-    losses: dict[int, int] = field(default_factory=dict)
     quarantine: set[int] = field(default_factory=set)
+    losses: dict[int, int] = field(default_factory=dict)
+    in_flight: int = 0
+    held: int = 0
+    claims: int = 0
     supplied: int = 0
     ended: int = 0
     failed: int = 0
@@ -67,6 +116,8 @@ class JobBook:
     broken: bool = False
     paused: bool = False
     over: bool = False
+    need: int = 0
+    reading: bool = False
 
     @property
     def id(self) -> int:
@@ -79,28 +130,57 @@ class JobBook:
         return self.opened.kind
 
     @property
-    def in_flight(self) -> int:
-        """Items that are at a worker, running or waiting there."""
-        return sum(member.out for member in self.crew.values())
-
-    @property
     def complete(self) -> bool:
         """Whether every item of the input has ended."""
         return self.total is not None and self.ended >= self.total
 
     @property
-    def known(self) -> int | None:
-        """How many items there will be, as far as anybody knows."""
-        return self.total if self.total is not None else self.opened.size
+    def left(self) -> int:
+        """Items that have not ended, as far as anybody knows."""
+        known = self.total if self.total is not None else max(self.opened.size or 0, self.supplied)
+        return known - self.ended
 
-    def join(self, worker: int) -> Member:
-        """The worker's part in this job; a new one takes the lowest free rank."""
+    @property
+    def has_free_lanes(self) -> bool:
+        """Whether one more item may run, those aside for which a worker is being emptied."""
+        return self.held + self.claims < self.opened.concurrency
+
+    def free_for(self, worker: int) -> int:
+        """How many lanes the other workers leave to this one."""
         member = self.crew.get(worker)
-        if member is None:
-            taken = {other.rank for other in self.crew.values()}
-            rank = next(rank for rank in range(len(taken) + 1) if rank not in taken)
-            member = self.crew[worker] = Member(rank)
-        return member
+        return self.opened.concurrency - self.held - self.claims + (member.held if member else 0)
+
+    def weight(self) -> tuple[int, bool]:
+        """How many of its items could run at once now, and whether more are to be read."""
+        if self.over or self.paused:
+            return 0, False
+        if self.opened.pinned:
+            return (0 if self.complete else max(self.opened.size or 0, self.supplied)), False
+        reading = self.total is None and not self.opened.single
+        return min(self.opened.concurrency, self.left), reading
+
+    def take(self, worker: int, count: int, lanes: int) -> None:
+        """Items go to a worker, which may step so many at a time from now on."""
+        member = self.crew[worker]
+        self.held -= member.held
+        member.lanes = lanes
+        member.out += count
+        self.held += member.held
+        self.in_flight += count
+
+    def give(self, worker: int, count: int) -> None:
+        """Items have ended at a worker or left it."""
+        member = self.crew[worker]
+        self.held -= member.held
+        member.out -= count
+        self.held += member.held
+        self.in_flight -= count
+
+    def part(self, worker: int) -> None:
+        """The worker does not know the job any more."""
+        member = self.crew.pop(worker)
+        self.held -= member.held
+        self.in_flight -= member.out
 
     def measure(self, seconds: float, count: int) -> None:
         """Learn from items that ended how long one takes."""

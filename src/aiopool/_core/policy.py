@@ -5,19 +5,23 @@ from __future__ import annotations
 from aiopool._core.facts import Kind
 
 QUEUED_SECONDS = 0.1
-"""Work that waits at a worker, in seconds. A cell that computes in Python slows the pool's own thread 50 to 90 times."""
+"""Work that waits at a worker: a cell that computes in Python slows the pool's own thread 50 to 90 times."""
 
 BATCH_SECONDS = 0.02
 """Work in one batch, in seconds: long enough that a frame's cost vanishes, short enough to balance."""
 
 BATCH_MOST = 4096
 QUEUED_MOST = 16384
+UNLIMITED = 1 << 40
 
 GROWTH = 8
-"""By how much a batch may outgrow the one before it: the first measurement of an item is a single, perhaps odd, item."""
+"""By how much a batch may outgrow the one before it: what was measured first is a single, perhaps odd, item."""
 
 DRAIN_SECONDS = 1.0
 """How long a job waits for a worker of the other kind to drain before one beyond the pool's size is started."""
+
+LINGER_SECONDS = 5.0
+"""How long a worker beyond the pool's size stays without work: the next cell may want it, and starting one is slow."""
 
 START_FAILURES = 3
 """Workers in a row that died while starting, before the pool gives up."""
@@ -26,30 +30,24 @@ DEATHS = 10
 """Deaths in a row between which no item ended; after that nobody gets another chance."""
 
 
-def lanes(concurrency: int, width: int, rank: int) -> int:
-    """The share of a job's concurrency for the worker of this rank, when ``width`` workers share it."""
-    base, rest = divmod(concurrency, width)
-    return base + (rank < rest)
-
-
 def queued(kind: Kind, share: int, mean: float | None) -> int:
-    """Items that may wait at a worker beyond those that run, for items that take ``mean`` seconds."""
+    """Items that may wait at a worker beyond those that run, for items that take ``mean`` seconds.
+
+    Of unmeasured ``def`` items none waits: each may take minutes, and another worker may be there sooner.
+    """
     if mean is None:
-        return 1 if kind == "def" else max(1, share // 4)
+        return 0 if kind == "def" else max(1, share // 4)
     return min(QUEUED_MOST, int(QUEUED_SECONDS * share / max(mean, 1e-7)))
 
 
-def batch_size(
-    kind: Kind, concurrency: int, width: int, size: int | None, mean: float | None, before: int | None
-) -> int:
-    """How many items should travel in one frame.
+def batch_size(kind: Kind, *, share: int, width: int, size: int | None, mean: float | None, before: int | None) -> int:
+    """How many items should travel in one frame to one of ``width`` workers, each of which steps ``share`` at a time.
 
     Unmeasured ``def`` items travel alone, because each may take minutes. Unmeasured coroutines travel in parts of
     their lanes, so that many start at once. Measured ones travel by the time they take (Little's law: a worker with
     ``share`` lanes ends ``share / mean`` items a second). A short input is cut fine enough for every worker to get
     several parts.
     """
-    share = max(1, concurrency // width)
     if mean is None:
         best = 1 if kind == "def" else max(1, min(256, share // 4))
     else:

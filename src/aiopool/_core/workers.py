@@ -1,4 +1,4 @@
-"""The ledger's book on one worker: its state, what it holds, what it was asked."""
+"""The book on one worker: its state, what it holds, what it was asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aiopool._core.facts import Kind
-from aiopool._core.items import BatchBook
+from aiopool._core.items import BatchBook, JobBook
 
 State = Literal["starting", "ready", "retiring", "dying"]
 
@@ -16,8 +16,12 @@ class WorkerBook:
     """What the ledger knows of one worker.
 
     ``starting`` becomes ``ready`` when the worker says so; ``retiring`` takes nothing new and hangs up when it is
-    empty; ``dying`` was ordered to end at once. ``kind`` is that of the items it holds, ``reserved`` the only kind
-    that it may take. A worker that runs a suspect alone takes nothing beside it.
+    empty; ``dying`` was ordered to end at once. ``extra``: it stands beyond the pool's size.
+
+    ``kind`` is that of the items it holds, ``reserved`` the only kind that it may take, ``place`` its number among
+    those that share a job's concurrency. ``alone``: it runs a suspect. ``claim``: it takes nothing until it is empty,
+    and then an item of this job. ``jobs`` are those whose function it knows. ``asks`` are, job by job, the counts of
+    AskBack that it has not answered, ``barren`` the jobs of which it holds nothing that has not started.
     """
 
     id: int
@@ -25,17 +29,18 @@ class WorkerBook:
     state: State = "starting"
     extra: bool = False
     reserved: Kind | None = None
+    place: int = 0
     kind: Kind | None = None
     batches: dict[int, BatchBook] = field(default_factory=dict)
+    jobs: dict[int, JobBook] = field(default_factory=dict)
     load: int = 0
     singles: int = 0
     done: int = 0
-    knows: set[int] = field(default_factory=set)
-    asked: set[int] = field(default_factory=set)
+    asks: dict[int, list[int]] = field(default_factory=dict)
     barren: set[int] = field(default_factory=set)
     cancelling: dict[int, float] = field(default_factory=dict)
     alone: bool = False
-    awaits_alone: bool = False
+    claim: JobBook | None = None
     hung_up: bool = False
     started_at: float = 0.0
     idle_since: float | None = None
@@ -43,14 +48,17 @@ class WorkerBook:
     @property
     def staying(self) -> bool:
         """Whether it counts as one of the pool's workers, now or soon."""
-        return self.state in ("starting", "ready")
+        return self.state in {"starting", "ready"}
+
+    @property
+    def open_minded(self) -> bool:
+        """Whether it may take anything at all."""
+        return self.state == "ready" and not self.alone and self.claim is None
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether it neither holds nor is reserved for the other kind."""
+        return (self.kind is None or self.kind == kind) and (self.reserved is None or self.reserved == kind)
 
     def serves(self, kind: Kind) -> bool:
         """Whether an item of this kind may be sent to it, room aside."""
-        return (
-            self.state == "ready"
-            and not self.alone
-            and not self.awaits_alone
-            and self.kind in (None, kind)
-            and self.reserved in (None, kind)
-        )
+        return self.state == "ready" and not self.alone and self.claim is None and self.suits(kind)

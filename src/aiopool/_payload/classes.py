@@ -22,7 +22,9 @@ import itertools
 import pickle
 import threading
 import weakref
+import zlib
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -112,7 +114,7 @@ def _define(cls: type, epoch: int) -> _Definition:
     pickler.dump((make, arguments))
     pickler.dump(state)
     pickler.dump(sources.collect(pickler.files))
-    data = stream.getvalue()
+    data = zlib.compress(stream.getvalue(), 1)  # Each argument carries it, and a worker opens it once.
     _keep(cls)
     stamp = Stamp(epoch, hashlib.blake2b(data, digest_size=16).digest())
     return _Definition(_name(cls), stamp, data, tuple(pickler.needs))
@@ -176,26 +178,37 @@ def new_epoch() -> Definitions:
 
 
 class FunctionPickler(Pickler):
-    """For a job's function: all that it reaches in one pickle, its classes tagged with their digests."""
+    """For a job's function: all that it reaches in one pickle, its classes tagged with their digests.
+
+    ``classes`` fills with the ids of those.
+    """
 
     def __init__(self, file: Any, known: Definitions) -> None:
         super().__init__(file)
+        self.classes: set[str] = set()
         self._known = known
 
     def reduce_class(self, cls: type) -> Reduced:
         stamp = self._known.of(cls).stamp
+        self.classes.add(_name(cls))
         make, arguments, state = _reduce(cls)
         return _take, (make, arguments), (stamp, state), None, None, _set_state
 
 
 class InputPickler(Pickler):
-    """For arguments: a class carries its definition and those it needs, for the worker that has not seen it yet."""
+    """For arguments: a class carries its definition and those it needs, for the worker that has not seen it yet.
 
-    def __init__(self, file: Any, known: Definitions) -> None:
+    The classes in ``named`` are only named: the function came with them.
+    """
+
+    def __init__(self, file: Any, known: Definitions, named: AbstractSet[str] = frozenset()) -> None:
         super().__init__(file)
         self._known = known
+        self._named = named
 
     def reduce_class(self, cls: type) -> Reduced:
+        if _name(cls) in self._named:
+            return _by_name, (_name(cls), cls.__qualname__)
         return _restore, (_name(cls), self._known.reached_from(cls))
 
 
@@ -283,7 +296,7 @@ class _Restoring:
 
 class _DefinitionUnpickler(pickle.Unpickler):
     def __init__(self, data: bytes, restoring: _Restoring) -> None:
-        super().__init__(io.BytesIO(data))
+        super().__init__(io.BytesIO(zlib.decompress(data)))
         self._restoring = restoring
 
     def persistent_load(self, pid: Any) -> type:

@@ -30,7 +30,6 @@ _cause = BaseException.__dict__["__cause__"]
 _context = BaseException.__dict__["__context__"]
 _suppress = BaseException.__dict__["__suppress_context__"]
 _traceback = BaseException.__dict__["__traceback__"]
-_members = BaseExceptionGroup.__dict__["exceptions"]
 
 
 class _Told(NamedTuple):
@@ -75,11 +74,10 @@ class _Family:
         todo = collections.deque([(root, 0)])
         while todo:
             error, depth = todo.popleft()
-            if isinstance(error, BaseExceptionGroup):
-                for member in _members.__get__(error):
-                    if self._meet(member):
-                        todo.append((member, depth))
-                    self._wrapped.add(self._numbers.get(id(member), 0))
+            for member in rebuilding.members_of(error):
+                if self._meet(member):
+                    todo.append((member, depth))
+                self._wrapped.add(self._numbers.get(id(member), 0))
             links = [link for link in (_cause.__get__(error), _context.__get__(error)) if link is not None]
             if depth >= _LONGEST_CHAIN and links:
                 self._cut.append(error)
@@ -100,15 +98,13 @@ class _Family:
     def tell(self, number: int) -> _Told:
         error = self.everyone[number]
         text = _text(error)
-        members: tuple[int, ...] = ()
         notes = _notes(error)
-        if isinstance(error, BaseExceptionGroup):
-            all_members = _members.__get__(error)
-            numbers = (self._number(member) for member in all_members)
-            members = tuple(each for each in numbers if each is not None)
-            if len(members) < len(all_members):
-                notes += (f"({len(all_members) - len(members):,} more exceptions of this group stayed in the worker)",)
-        exited = isinstance(error, EXITS) and number in self._wrapped
+        all_members = rebuilding.members_of(error)
+        numbers = (self._number(member) for member in all_members)
+        members = tuple(each for each in numbers if each is not None)
+        if len(members) < len(all_members):
+            notes += (f"({len(all_members) - len(members):,} more exceptions of this group stayed in the worker)",)
+        exited = issubclass(type(error), EXITS) and number in self._wrapped
         way, pickled = ("", b"") if exited else rebuilding.take_apart(error, text)
         return _Told(
             type_name(error),

@@ -23,11 +23,15 @@ _CachedFunction = type(functools.cache(len))
 
 @dataclass(frozen=True, slots=True)
 class FunctionBlob:
-    """A function on its way: ``data`` for :func:`load_function`, the rest for whoever shows or schedules it."""
+    """A function on its way: ``data`` for :func:`load_function`, the rest for whoever shows or schedules it.
+
+    ``classes`` are the ids of the classes of cells that come with it; its job's arguments need not bring them again.
+    """
 
     data: bytes
     name: str
     is_async: bool
+    classes: frozenset[str] = frozenset()
 
 
 def dump_function(fn: Callable[..., Any]) -> FunctionBlob:
@@ -47,7 +51,7 @@ def dump_function(fn: Callable[..., Any]) -> FunctionBlob:
         message = blame_function(name, fn, error, lambda part: FunctionPickler(_Sink(), known).dump(part))
         raise NotPicklable(message) from without_library_frames(error)
     lines = pickle.dumps(sources.collect(pickler.files), protocol=5)
-    return FunctionBlob(lines + stream.getvalue(), name, is_async(fn))
+    return FunctionBlob(lines + stream.getvalue(), name, is_async(fn), frozenset(pickler.classes))
 
 
 def load_function(data: bytes) -> Callable[..., Any]:

@@ -18,12 +18,26 @@ from typing import Any
 
 from aiopool._payload.classes import HomewardPickler
 
-__all__ = ["StayedBehind", "put_together", "take_apart"]
+__all__ = ["StayedBehind", "is_group", "members_of", "put_together", "take_apart"]
 
 _MOST_BYTES = 1024 * 1024
 _MOST_BYTES_OF_A_PART = 64 * 1024
 
+# The plain descriptors: a class may override these names, forbid to set them (a frozen dataclass), or raise in them.
 _args = BaseException.__dict__["args"]
+_message = BaseExceptionGroup.__dict__["message"]
+_members = BaseExceptionGroup.__dict__["exceptions"]
+
+
+def is_group(error: BaseException) -> bool:
+    """Asked of the type: an instance may raise even when it is asked for its class."""
+    return issubclass(type(error), BaseExceptionGroup)
+
+
+def members_of(error: BaseException) -> tuple[BaseException, ...]:
+    """The exceptions in a group; of any other one, none."""
+    members: tuple[BaseException, ...] = _members.__get__(error) if is_group(error) else ()
+    return members
 
 
 class StayedBehind:
@@ -53,7 +67,7 @@ class StayedBehind:
 
 def take_apart(error: BaseException, text: str) -> tuple[str, bytes]:
     """The way that works and its data; ``("", b"")`` if none does. ``text`` is what the copy must say too."""
-    if isinstance(error, BaseExceptionGroup):
+    if is_group(error):
         ways = _GROUP_WAYS
     elif len(text) > _MOST_BYTES_OF_A_PART:
         ways = _LEAN_ONLY
@@ -64,8 +78,7 @@ def take_apart(error: BaseException, text: str) -> tuple[str, bytes]:
             data = _dumps(parts_of(error))
             if len(data) > _MOST_BYTES:
                 continue
-            members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-            copy = put_together(way, data, members)
+            copy = put_together(way, data, members_of(error))
             if type(copy) is type(error) and (len(text) > _MOST_BYTES_OF_A_PART or str(copy) == text):
                 return way, data
         except BaseException:  # noqa: BLE001, S112 - a type may raise anything when it is pickled or made
@@ -84,7 +97,7 @@ def put_together(way: str, data: bytes, members: Sequence[BaseException]) -> Bas
         error = parts
     else:
         error = _make_bare(*parts)
-    if not isinstance(error, BaseException):
+    if not issubclass(type(error), BaseException):
         raise TypeError(f"{type(error).__name__} is not an exception")
     return error
 
@@ -114,7 +127,7 @@ def _lean_parts(error: BaseException) -> tuple[type, tuple[Any, ...], dict[str, 
 
 def _group_parts(error: BaseException) -> tuple[type, str, dict[str, Any]]:
     state = {name: _lean(value) for name, value in vars(error).items() if name != "__notes__"}
-    return type(error), BaseExceptionGroup.__dict__["message"].__get__(error), state
+    return type(error), _message.__get__(error), state
 
 
 def _lean(part: Any) -> Any:

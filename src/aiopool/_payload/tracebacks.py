@@ -94,7 +94,7 @@ def _read_one(tb: types.TracebackType) -> Frame:
     line = tb.tb_lineno or code.co_firstlineno
     positions = next(itertools.islice(code.co_positions(), max(tb.tb_lasti, 0) // 2, None), (None,) * 4)
     _, end_line, column, end_column = positions
-    module = tb.tb_frame.f_globals.get("__name__")
+    module = dict.get(tb.tb_frame.f_globals, "__name__")
     return Frame(
         code.co_filename,
         code.co_name,

@@ -45,18 +45,24 @@ class IOThread:
                     raise
 
     def ask(self, function: Callable[..., T], *args: Any, timeout: float = 30.0) -> T:
-        """Run this on the thread and wait for what it returns."""
+        """Run this on the thread and wait for what it returns; once the loop has ended, run it here."""
         if self.is_current or self.loop.is_closed():
             return function(*args)
         answer: Future[T] = Future()
+        taken = threading.Lock()
 
         def run() -> None:
+            if not taken.acquire(blocking=False):
+                return
             try:
                 answer.set_result(function(*args))
             except BaseException as error:  # noqa: BLE001  # it is raised in the thread that asked
                 answer.set_exception(error)
 
         self.call(run)
+        # The thread takes what was called before the loop closed. What came later nobody takes: look after calling.
+        if self.loop.is_closed():
+            run()
         return answer.result(timeout)
 
     def stop(self) -> None:
@@ -86,3 +92,13 @@ class IOThread:
             self.loop.run_forever()
         finally:
             self.loop.close()
+            self._take_last_calls()
+
+    def _take_last_calls(self) -> None:
+        """Take what was called while the loop was ending: somebody may wait for it."""
+        while self._calls:
+            function, args = self._calls.popleft()
+            try:
+                function(*args)
+            except Exception as error:  # noqa: BLE001  # told, and the others have their turn
+                self.loop.call_exception_handler({"message": "a call after the end failed", "exception": error})

@@ -33,6 +33,7 @@ async def wait_on_loop(results: Results, wants: int, look: Look, seconds: float 
 
     After the look that found it nothing is awaited any more, so that a cancel cannot come between it and the caller.
     """
+    __tracebackhide__ = True  # a look may raise what the job has to say
     if look() is Step.READY:
         return True
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -58,6 +59,7 @@ def wait_in_thread(
     results: Results, wants: int, look: Look, seconds: float | None, before_blocking: Callable[[], None]
 ) -> tuple[bool, bool]:
     """The same in a blocking call: (whether it was found in time, whether an interrupt ended the wait)."""
+    __tracebackhide__ = True
     deadline = None if seconds is None else time.monotonic() + seconds
     waiter = ThreadWaiter(wants)
     added = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
@@ -80,6 +81,7 @@ class JobRun:
         self._data: frames.Bytes | None = frame.data
         self._function: Callable[..., Any] | None = None
         self._error: BaseException | None = None
+        self._loading = threading.Lock()
 
     def call(self, entry: Entry) -> Any:
         """Call the user's function with this item."""
@@ -90,14 +92,19 @@ class JobRun:
     def _loaded(self) -> Callable[..., Any]:
         """The user's function, loaded when it is first needed: loading runs the user's code."""
         if self._data is not None:
-            data, self._data = self._data, None
-            try:
-                self._function = _payload.load_function(bytes(data))
-            except BaseException as error:  # noqa: BLE001  # whatever it is, it is the error of each of its items
-                self._error = error
+            with self._loading:  # Items in threads come here together; those that wait find it loaded.
+                self._load()
         if self._function is None:
             raise self._error or RuntimeError("the function was not loaded")
         return self._function
+
+    def _load(self) -> None:
+        if self._data is not None:
+            try:
+                self._function = _payload.load_function(bytes(self._data))
+            except BaseException as error:  # noqa: BLE001  # whatever it is, it is the error of each of its items
+                self._error = error
+            self._data = None
 
     def add(self, frame: frames.Batch) -> None:
         """Queue the items of a batch."""

@@ -1,0 +1,173 @@
+"""What the parts of the ledger share: the books on jobs and workers, sums over them, the orders of this moment."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+from aiopool._core import facts as f
+from aiopool._core.facts import Kind
+from aiopool._core.items import BatchBook, JobBook, Member
+from aiopool._core.workers import WorkerBook
+from aiopool.errors import FrameError, InternalError
+
+KINDS: tuple[Kind, Kind] = ("async", "def")
+OTHER: dict[Kind, Kind] = {"async": "def", "def": "async"}
+
+ALL = 1 << 40
+"""More items than a job may have."""
+
+
+class Books:
+    """Everything that is known, without a will of its own. Its sums make the questions of every moment cheap.
+
+    ``need``: items of a kind that could run at once; ``reading``: jobs of a kind that are not read to the end;
+    ``loaded``: workers that hold items of a kind; ``open_singles``: submits of a kind that have not ended;
+    ``waiting`` and ``singles``: jobs and submits with something that has no worker; ``idle``: workers that have
+    nothing. ``curious`` says that something has happened after which an idle worker may ask others for work.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.state: Literal["open", "closing", "closed"] = "open"
+        self.now = 0.0
+        self.orders: list[f.Command] = []
+        self.jobs: dict[int, JobBook] = {}
+        self.workers: dict[int, WorkerBook] = {}
+        self.need: dict[Kind, int] = {"async": 0, "def": 0}
+        self.reading: dict[Kind, int] = {"async": 0, "def": 0}
+        self.loaded: dict[Kind, int] = {"async": 0, "def": 0}
+        self.open_singles: dict[Kind, int] = {"async": 0, "def": 0}
+        self.waiting: dict[Kind, dict[int, JobBook]] = {"async": {}, "def": {}}
+        # Taken from the front by the thousand, which a plain dict does in O(n) each.
+        self.singles: dict[Kind, OrderedDict[int, JobBook]] = {"async": OrderedDict(), "def": OrderedDict()}
+        self.idle: dict[int, WorkerBook] = {}
+        self.curious = False
+        self._wake: float | None = None
+
+    # --- looking up ------------------------------------------------------------------------------------------------
+
+    def worker(self, number: int) -> WorkerBook:
+        """The worker of this number, which must not be gone."""
+        try:
+            return self.workers[number]
+        except KeyError:
+            raise InternalError(f"a fact about worker {number}, which is gone or never was") from None
+
+    def batch(self, worker: WorkerBook, number: int) -> BatchBook:
+        """The batch that the worker holds under this number; FrameError where it holds none."""
+        try:
+            return worker.batches[number]
+        except KeyError:
+            raise FrameError(f"worker {worker.id} speaks of batch {number}, which it does not hold") from None
+
+    def is_short(self, kind: Kind) -> bool:
+        """Whether something of this kind has no worker."""
+        return bool(self.waiting[kind] or self.singles[kind])
+
+    def wants(self, kind: Kind) -> bool:
+        """Whether items of this kind are still to be sent."""
+        return self.reading[kind] > 0 or self.is_short(kind)
+
+    # --- keeping the sums ------------------------------------------------------------------------------------------
+
+    def weigh(self, job: JobBook) -> None:
+        """What the job needs may have changed."""
+        need, reading = job.weight()
+        if need != job.need:
+            self.need[job.kind] += need - job.need
+            job.need = need
+        if reading != job.reading:
+            self.reading[job.kind] += 1 if reading else -1
+            job.reading = reading
+
+    def line_up(self, job: JobBook) -> None:
+        """What waits of the job may have changed: put it where it will be found, or take it away."""
+        eager = not (job.over or job.paused)
+        single = job.opened.single
+        if eager and (job.alone or (job.ready and not single)):
+            self.waiting[job.kind][job.id] = job
+        else:
+            self.waiting[job.kind].pop(job.id, None)
+        if single:
+            if eager and job.ready:
+                self.singles[job.kind][job.id] = job
+            else:
+                self.singles[job.kind].pop(job.id, None)
+
+    def enter(self, worker: WorkerBook, batch: BatchBook, lanes: int) -> None:
+        """The batch goes to the worker."""
+        job = batch.job
+        if worker.kind is None:
+            worker.kind = job.kind
+            self.loaded[job.kind] += 1
+        worker.idle_since = None
+        self.idle.pop(worker.id, None)
+        worker.batches[batch.id] = batch
+        worker.load += len(batch.items)
+        worker.singles += job.opened.single
+        worker.barren.discard(job.id)
+        if job.id in worker.asks:
+            # What it answers was asked before it got this, and says nothing about it.
+            worker.asks[job.id] = [0] * len(worker.asks[job.id])
+        job.crew.setdefault(worker.id, Member())
+        job.take(worker.id, len(batch.items), lanes)
+
+    def close(self, worker: WorkerBook, batch: BatchBook, positions: Sequence[int]) -> None:
+        """These have ended or left; FrameError, and nothing has changed, where that cannot be."""
+        batch.close(positions)
+        job = batch.job
+        worker.load -= len(positions)
+        if not job.over:
+            job.give(worker.id, len(positions))
+        if not batch.pending:
+            del worker.batches[batch.id]
+            if job.opened.single:
+                worker.singles -= 1
+                if worker.jobs.pop(job.id, None) is not None:
+                    job.part(worker.id)
+        if not worker.load:
+            self._empty(worker)
+
+    def _empty(self, worker: WorkerBook) -> None:
+        if worker.kind is not None:
+            self.loaded[worker.kind] -= 1
+            worker.kind = None
+        worker.alone = False
+        worker.idle_since = self.now
+        if worker.state == "ready":
+            self.idle[worker.id] = worker
+            self.curious = True
+
+    def release(self, worker: WorkerBook) -> JobBook | None:
+        """The worker is not emptied for a job any more; the job."""
+        job, worker.claim = worker.claim, None
+        if job is not None:
+            job.claims -= 1
+        return job
+
+    # --- orders ----------------------------------------------------------------------------------------------------
+
+    def ask_back(self, worker: WorkerBook, job: JobBook, count: int) -> None:
+        """Order the worker to hand back items that have not started, unless it was asked for as many already."""
+        asks = worker.asks.get(job.id, [])
+        if job.id not in worker.barren and count not in asks:
+            worker.asks[job.id] = [*asks, count]
+            self.orders.append(f.SendAskBack(worker.id, job.id, count))
+
+    def drain(self, worker: WorkerBook) -> None:
+        """Order the worker to hand back everything that has not started."""
+        for job in list(worker.jobs.values()):
+            if job.crew[worker.id].out:
+                self.ask_back(worker, job, ALL)
+
+    def due(self, time: float) -> None:
+        """Something has to be looked at then: order an alarm, unless one comes before."""
+        if self._wake is None or time < self._wake:
+            self._wake = time
+            self.orders.append(f.WakeAt(time))
+
+    def woken(self) -> None:
+        """The alarm has come: whoever still waits for a time must say so again."""
+        self._wake = None

@@ -1,0 +1,316 @@
+"""Who gets what: batches go to workers, and back where another worker idles.
+
+Two measures keep it cheap. A job whose lanes are all taken need not look for a worker: one of those that hold its items
+will end one, and take what waits. And a worker that has ended an item is offered this job's, not everybody's, unless
+it is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiopool._core import facts as f
+from aiopool._core import policy
+from aiopool._core.books import KINDS, Books
+from aiopool._core.facts import Kind
+from aiopool._core.items import BatchBook, JobBook
+from aiopool._core.team import Team
+from aiopool._core.workers import WorkerBook
+
+
+class Spread:
+    """Matches what waits with who has room, after every fact: for what the fact has touched."""
+
+    def __init__(self, books: Books, team: Team) -> None:
+        self._books = books
+        self._team = team
+        self._single_mean: float | None = None
+        self._touched: dict[int, JobBook] = {}
+        self._freed: dict[int, WorkerBook] = {}
+
+    def touch(self, job: JobBook) -> None:
+        """Something of this job may find a worker now, or its input may be read on."""
+        self._touched[job.id] = job
+
+    def free(self, worker: WorkerBook) -> None:
+        """The worker may have room for anybody now."""
+        self._freed[worker.id] = worker
+
+    def learn_single(self, seconds: float) -> None:
+        """A submitted function took so long."""
+        self._single_mean = policy.smoothed(self._single_mean, seconds, 1)
+
+    def run(self) -> None:
+        """Send what can be sent, until nothing more can."""
+        while True:
+            if self._team.arrange():
+                self._offer_everything()
+            elif self._freed:
+                _, worker = self._freed.popitem()
+                self._offer_all_to(worker)
+            elif self._touched:
+                _, job = self._touched.popitem()
+                self._offer(job)
+                self._feed(job)
+            else:
+                break
+        if self._books.curious:
+            self._books.curious = False
+            self._take_over()
+
+    # --- from a job to workers -------------------------------------------------------------------------------------
+
+    def _offer_everything(self) -> None:
+        for kind in KINDS:
+            for job in list(self._books.waiting[kind].values()):
+                self._offer(job)
+            self._offer_singles(kind)
+        for job in self._books.jobs.values():
+            self._feed(job)
+
+    def _offer(self, job: JobBook) -> None:
+        """Find workers for what is ready of a job."""
+        if job.over or job.paused:
+            return
+        if job.opened.pinned:
+            self._pin(job)
+        elif job.alone:
+            self._isolate(job)
+        if job.opened.single:
+            self._books.line_up(job)
+            self._offer_singles(job.kind)
+            return
+        if not job.opened.pinned:
+            while job.ready and job.has_free_lanes and (worker := self._best(job)) is not None:
+                self._send(worker, job.ready.popleft())
+        self._books.line_up(job)
+
+    def _offer_singles(self, kind: Kind) -> None:
+        singles = self._books.singles[kind]
+        while singles:
+            job = next(iter(singles.values()))
+            worker = self._best(job)
+            if worker is None:
+                return
+            self._send(worker, job.ready.popleft())
+            self._books.line_up(job)
+
+    def _best(self, job: JobBook) -> WorkerBook | None:
+        """Of the workers that can begin an item of the job at once, the one with the fewest of it, then of any."""
+        crew, best, least = job.crew, None, (0, 0)
+        for worker in self._books.workers.values():
+            member = crew.get(worker.id)
+            burden = (member.out if member else 0, worker.load)
+            if (best is None or burden < least) and worker.serves(job.kind) and self._room(worker, job) > 0:
+                best, least = worker, burden
+                if least == (0, 0):
+                    break
+        return best
+
+    # --- room ------------------------------------------------------------------------------------------------------
+
+    def _share(self, worker: WorkerBook, job: JobBook) -> int:
+        """How many items of the job the worker may step at a time, without exceeding the job's concurrency ever.
+
+        That is its share, as far as the lanes that others still hold leave it.
+        """
+        concurrency = job.opened.concurrency
+        width = min(self._team.width[job.kind], concurrency)
+        share = concurrency // width + (worker.place < concurrency % width)
+        return min(share, job.free_for(worker.id))
+
+    def _room(self, worker: WorkerBook, job: JobBook, *, queue: bool = False) -> int:
+        """How many more items of the job the worker could begin at once, or, with ``queue``, hold."""
+        if job.opened.single:
+            return self._room_for_single(worker, job.kind, queue=queue)
+        share = self._share(worker, job)
+        member = job.crew.get(worker.id)
+        out = member.out if member else 0
+        if share < 1 or (member is not None and out > share < member.lanes):
+            # Its share has shrunk: it gets nothing until it is certain that no more than its share is running.
+            return 0
+        coming = self._team.coming[job.kind]
+        most = share
+        if queue and (job.mean is not None or not coming):
+            most += policy.queued(job.kind, share, job.mean)
+        if coming:
+            # Whoever is ready first leaves the others, who are starting, their part.
+            most = min(most, -(-job.left // self._team.expected[job.kind]))
+        return most - out
+
+    def _room_for_single(self, worker: WorkerBook, kind: Kind, *, queue: bool) -> int:
+        most = policy.UNLIMITED if kind == "async" else 1
+        if queue and kind == "def":
+            most += policy.queued("def", 1, self._single_mean)
+        if self._team.coming[kind]:
+            most = min(most, -(-self._books.open_singles[kind] // self._team.expected[kind]))
+        return most - worker.singles
+
+    def _send(self, worker: WorkerBook, batch: BatchBook) -> None:
+        job = batch.job
+        lanes = self._share(worker, job)
+        if job.id not in worker.jobs:
+            worker.jobs[job.id] = job
+            self._books.orders.append(f.SendFunction(worker.id, job.id))
+        worker.alone = batch.alone
+        self._books.enter(worker, batch, lanes)
+        self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes))
+
+    # --- from a worker to jobs -------------------------------------------------------------------------------------
+
+    def refill(self, worker: WorkerBook, job: JobBook) -> None:
+        """The worker has ended or given back items of this job: offer it more, and if it is empty, of any job."""
+        if worker.load and worker.open_minded:
+            self._offer_one_to(worker, job)
+        else:
+            self.free(worker)
+        if not job.over:
+            # Lanes that it gave up and cannot use itself are for others.
+            if (job.ready or job.alone) and job.has_free_lanes:
+                self.touch(job)
+            else:
+                self._feed(job)
+
+    def _offer_one_to(self, worker: WorkerBook, job: JobBook) -> None:
+        """The worker may hold more of this job than it can begin at once: work for a tenth of a second."""
+        if job.opened.single:
+            singles = self._books.singles[job.kind]
+            while singles and worker.serves(job.kind) and self._room_for_single(worker, job.kind, queue=True) > 0:
+                single = next(iter(singles.values()))
+                self._send(worker, single.ready.popleft())
+                self._books.line_up(single)
+        elif job.ready and not (job.paused or job.over or job.opened.pinned) and worker.serves(job.kind):
+            while job.ready and self._room(worker, job, queue=True) > 0:
+                self._send(worker, job.ready.popleft())
+            if not job.ready:
+                self._books.line_up(job)
+
+    def _offer_all_to(self, worker: WorkerBook) -> None:
+        """The worker may take something of every job: it is empty, or has become free."""
+        self._team.part(worker)
+        if not worker.load and (claimed := self._books.release(worker)) is not None:
+            self._offer(claimed)
+        if not worker.open_minded:
+            return
+        for kind in KINDS:
+            for job in list(self._books.waiting[kind].values()):
+                if job.alone or job.opened.pinned:
+                    self._offer(job)
+                else:
+                    self._offer_one_to(worker, job)
+            if self._books.singles[kind]:
+                self._offer_one_to(worker, next(iter(self._books.singles[kind].values())))
+        if not worker.load:
+            self._team.watch_idle(worker)
+
+    # --- workers that are emptied for one item -----------------------------------------------------------------------
+
+    def _isolate(self, job: JobBook) -> None:
+        """Find workers for suspects: empty ones, or else let the emptiest ones become empty."""
+        while job.alone and job.has_free_lanes:
+            able = [worker for worker in self._books.workers.values() if worker.serves(job.kind)]
+            worker = min(able, key=lambda worker: worker.load, default=None)
+            if worker is None:
+                return
+            if not worker.load:
+                self._send(worker, job.alone.popleft())
+            elif not self._claim(worker, job):
+                return
+
+    def _pin(self, job: JobBook) -> None:
+        """Send each item of a pinned job to the place of its number, whatever the worker there is reserved for."""
+        own = {worker.index: worker for worker in self._books.workers.values() if worker.staying and not worker.extra}
+        for queue in (job.alone, job.ready):
+            for batch in list(queue):
+                worker = own.get(batch.items[0]) or self._anywhere(job, own.values())
+                if worker is None or not worker.open_minded or not job.has_free_lanes:
+                    continue
+                if not worker.load or (worker.kind == job.kind and not batch.alone):
+                    queue.remove(batch)
+                    self._send(worker, batch)
+                else:
+                    self._claim(worker, job)
+
+    @staticmethod
+    def _anywhere(job: JobBook, workers: Iterable[WorkerBook]) -> WorkerBook | None:
+        """The pool has shrunk, and the place of an item is no more: it has to go somewhere."""
+        able = [worker for worker in workers if worker.open_minded]
+        return min(able, key=lambda worker: (worker.kind not in {None, job.kind}, worker.load), default=None)
+
+    def _claim(self, worker: WorkerBook, job: JobBook) -> bool:
+        """Let the worker become empty for this job; False where enough workers do already."""
+        if job.claims >= len(job.alone) + (len(job.ready) if job.opened.pinned else 0):
+            return False
+        worker.claim = job
+        job.claims += 1
+        self._books.drain(worker)
+        return True
+
+    # --- an idle worker asks others ----------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Let idle workers have some of what has not started elsewhere; one question at a time."""
+        tried: set[Kind | None] = set()
+        for idle in self._books.idle.values():
+            if idle.open_minded and idle.reserved not in tried:
+                tried.add(idle.reserved)
+                if self._ask_for(idle):
+                    return
+
+    def _ask_for(self, idle: WorkerBook) -> bool:
+        """Ask the fullest worker that may have something for this one."""
+        victim, wanted = None, None
+        for worker in self._books.workers.values():
+            if worker.load > (victim.load if victim else 1) and worker.open_minded:
+                job = self._spare_job(worker, idle)
+                if job is not None:
+                    victim, wanted = worker, job
+        if victim is None or wanted is None:
+            return False
+        # At least one of its items runs. So many idle workers and the victim itself get the same part each.
+        spare, idlers = min(wanted.crew[victim.id].out, victim.load - 1), len(self._books.idle)
+        self._books.ask_back(victim, wanted, -(-spare * idlers // (idlers + 1)))
+        return True
+
+    def _spare_job(self, victim: WorkerBook, idle: WorkerBook) -> JobBook | None:
+        """The job that came to the victim last and of which it may hold something that has not started."""
+        for job in reversed(victim.jobs.values()):
+            opened = job.opened
+            # Where more is still to be read, that comes to the idle worker without any asking.
+            read = job.total is not None or opened.size is None
+            if (
+                read
+                and not (job.ready or job.paused or opened.pinned)
+                and job.crew[victim.id].out
+                and job.id not in victim.barren
+                and not victim.asks.get(job.id)
+                and idle.serves(job.kind)
+                and self._room(idle, job) > 0
+            ):
+                return job
+        return None
+
+    # --- reading on --------------------------------------------------------------------------------------------------
+
+    def _feed(self, job: JobBook) -> None:
+        """Let the feeder read as far ahead as keeps everybody busy, and no further."""
+        opened = job.opened
+        if opened.single or opened.pinned or job.total is not None or job.over or job.paused:
+            return
+        width = min(self._team.width[job.kind], opened.concurrency)
+        share = opened.concurrency // width
+        size = opened.batch or policy.batch_size(
+            job.kind, share=share, width=width, size=opened.size, mean=job.mean, before=job.size_told
+        )
+        ahead = width * (share + policy.queued(job.kind, share, job.mean) + 2 * size)
+        if opened.size is None and opened.window is not None:
+            ahead = min(ahead, opened.window)
+            size = min(size, ahead)
+        upto = max(job.upto_told, job.ended + ahead)
+        more = upto - job.upto_told
+        hungry = not job.ready and job.in_flight < opened.concurrency
+        # Less than a batch more is worth an order only if somebody waits and everything that was allowed has come.
+        starved = hungry and more > 0 and job.upto_told - job.supplied < size
+        if more >= size or starved or hungry != job.hungry_told:
+            job.size_told, job.upto_told, job.hungry_told = size, upto, hungry
+            self._books.orders.append(f.Supply(job.id, upto, size, hungry))

@@ -1,0 +1,309 @@
+"""How many workers there are, and for whom: starting, retiring, killing, and sharing them among the two kinds.
+
+A ``def`` item never runs beside coroutines, so both kinds cannot share a worker. While both have items to send, every
+worker is reserved for one of them: each kind gets what it needs where that is enough for both, and at least half where
+it is not. A reservation moves at once, the items of the other kind that have started run to their end. A kind that has
+waited for a second without any worker to hope for gets one beyond the pool's size, until another one is free for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from aiopool._core import facts as f
+from aiopool._core import policy
+from aiopool._core.books import KINDS, OTHER, Books
+from aiopool._core.facts import Kind
+from aiopool._core.workers import State, WorkerBook
+
+
+class Team:
+    """The workers as a whole.
+
+    ``width`` is how many of them share the concurrency of a job of each kind, ``expected`` how many serve the kind
+    now or when they have started, ``coming`` how many of these are starting.
+    """
+
+    def __init__(self, books: Books, *, start_timeout: float, grace: float, idle_timeout: float | None) -> None:
+        self._books = books
+        self._start_timeout = start_timeout
+        self._grace = grace
+        self._idle_timeout = idle_timeout
+        self.width: dict[Kind, int] = {"async": books.size, "def": books.size}
+        self.expected: dict[Kind, int] = {"async": 0, "def": 0}
+        self.coming: dict[Kind, int] = {"async": 0, "def": 0}
+        self._numbers = itertools.count(1)
+        self._count = 0
+        self._extras: dict[Kind, WorkerBook] = {}
+        self._changed = False
+        self._split: int | None = None
+        self._stalled: dict[Kind, float] = {}
+        self._start_failures = 0
+        self._tokens: dict[int, set[int]] = {}
+
+    # --- coming ----------------------------------------------------------------------------------------------------
+
+    def staff(self) -> None:
+        """Start workers while there is more work than workers, and places are free."""
+        books = self._books
+        wanted = min(books.size, books.need["async"] + books.need["def"])
+        if self._count < wanted and self._start_failures < policy.START_FAILURES:
+            self._start_own(wanted - self._count)
+
+    def _start_own(self, count: int) -> None:
+        for index in list(itertools.islice(self._free_places(0), count)):
+            self._count += 1
+            self._start(index)
+
+    def _free_places(self, first: int) -> Iterator[int]:
+        taken = {worker.index for worker in self._books.workers.values() if worker.staying}
+        return (index for index in itertools.count(first) if index not in taken)
+
+    def _start(self, index: int, *, extra_for: Kind | None = None) -> WorkerBook:
+        books = self._books
+        worker = WorkerBook(
+            next(self._numbers), index, extra=extra_for is not None, reserved=extra_for, started_at=books.now
+        )
+        books.workers[worker.id] = worker
+        books.orders.append(f.StartWorker(worker.id, index))
+        books.due(books.now + self._start_timeout)
+        self._changed = True
+        return worker
+
+    def arrived(self, worker: WorkerBook) -> None:
+        """The worker is ready."""
+        self._start_failures = 0
+        worker.state = "ready"
+        worker.idle_since = self._books.now
+        self._books.idle[worker.id] = worker
+        self._books.curious = True
+        self._changed = True
+
+    def not_started(self, *, hopeless: bool = False) -> None:
+        """A worker has died while starting. ``hopeless``: it said why, and the next one would say the same."""
+        self._start_failures += policy.START_FAILURES if hopeless else 1
+
+    def try_again(self) -> None:
+        """Something has changed: workers may be able to start."""
+        self._start_failures = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether there is no worker, and none can be started."""
+        return self._start_failures >= policy.START_FAILURES and not self._count
+
+    # --- going -----------------------------------------------------------------------------------------------------
+
+    def retire(self, worker: WorkerBook) -> None:
+        """Let the worker end its items, and then itself."""
+        if worker.state == "starting":
+            self.kill(worker, "it is not needed any more")
+        elif worker.state == "ready":
+            self._leave(worker, "retiring")
+            self._books.drain(worker)
+            self.part(worker)
+
+    def part(self, worker: WorkerBook) -> None:
+        """Hang up on a retiring worker once it holds nothing."""
+        if worker.state == "retiring" and not worker.load and not worker.hung_up:
+            worker.hung_up = True
+            self._books.orders.append(f.HangUp(worker.id))
+
+    def kill(self, worker: WorkerBook, why: str) -> None:
+        """Let the worker end now."""
+        if worker.state != "dying":
+            self._leave(worker, "dying")
+            self._books.orders.append(f.Kill(worker.id, why))
+
+    def gone(self, worker: WorkerBook) -> None:
+        """The worker has died; what it held is for others to see to."""
+        self._leave(worker, "dying")
+        del self._books.workers[worker.id]
+        if worker.kind is not None:
+            self._books.loaded[worker.kind] -= 1
+        for left in self._tokens.values():
+            left.discard(worker.id)
+        self._pass_tokens()
+
+    def _leave(self, worker: WorkerBook, state: State) -> None:
+        if worker.staying:
+            self._changed = True
+            if worker.extra:
+                self._extras = {kind: extra for kind, extra in self._extras.items() if extra is not worker}
+            else:
+                self._count -= 1
+        worker.state = state
+        self._books.idle.pop(worker.id, None)
+        self._books.release(worker)
+
+    def resize(self, token: int) -> None:
+        """The pool's size has changed: let those go that stand beyond it."""
+        beyond = [worker for worker in self._books.workers.values() if worker.staying and self._is_beyond(worker)]
+        self.replace(beyond, token, now=False)
+        self._changed = True
+
+    def _is_beyond(self, worker: WorkerBook) -> bool:
+        # An extra worker has a place that the pool may now need; who still needs it asks again.
+        return worker.extra or worker.index >= self._books.size
+
+    def replace(self, workers: Sequence[WorkerBook], token: int, *, now: bool) -> None:
+        """Let these go; the token is reached when they are gone."""
+        self._tokens[token] = {worker.id for worker in workers}
+        for worker in workers:
+            if now:
+                self.kill(worker, "the pool is restarted")
+            else:
+                self.retire(worker)
+        self._pass_tokens()
+
+    def _pass_tokens(self) -> None:
+        for token in [token for token, left in self._tokens.items() if not left]:
+            del self._tokens[token]
+            self._books.orders.append(f.Reached(token))
+
+    # --- for whom --------------------------------------------------------------------------------------------------
+
+    def arrange(self) -> bool:
+        """Reserve workers for the kinds anew, if anything has changed; whether somebody may now take more."""
+        split = self._wanted_split()
+        if split == self._split and not self._changed:
+            return False
+        self._split, self._changed = split, False
+        staying = [worker for worker in self._books.workers.values() if worker.staying]
+        team = sorted((worker for worker in staying if not worker.extra), key=lambda worker: worker.index)
+        if split is None:
+            self._reserve_none(team)
+        else:
+            self._reserve(team, {"async": split, "def": self._books.size - split})
+        for kind in KINDS:
+            serving = [worker for worker in staying if worker.reserved in {None, kind}]
+            self.expected[kind] = len(serving)
+            self.coming[kind] = sum(worker.state == "starting" for worker in serving)
+        return True
+
+    def _wanted_split(self) -> int | None:
+        """How many workers are for coroutines, or None while the kinds are not in each other's way."""
+        books = self._books
+        if not (books.wants("async") and books.wants("def")):
+            return None
+        size = books.size
+        if size == 1:
+            return self._split if self._split in {0, 1} else self._first_come()
+        coroutines, functions = (min(size, max(1, books.need[kind])) for kind in KINDS)
+        return max(min(coroutines, size // 2), size - functions)
+
+    def _first_come(self) -> int:
+        books = self._books
+        held = [worker.kind for worker in books.workers.values() if worker.kind and worker.staying]
+        first = held[0] if held else next(job.kind for job in books.jobs.values() if not job.paused)
+        return int(first == "async")
+
+    def _reserve_none(self, team: Sequence[WorkerBook]) -> None:
+        for worker in team:
+            worker.reserved = None
+            worker.place = worker.index
+        for kind in KINDS:
+            self.width[kind] = self._books.size
+
+    def _reserve(self, team: Sequence[WorkerBook], quota: dict[Kind, int]) -> None:
+        left = dict(quota)
+        # First those that hold what they are reserved for, so that one that is being emptied goes on with that.
+        for worker in sorted(team, key=lambda worker: (worker.kind is None, worker.reserved != worker.kind)):
+            wish = worker.kind or worker.reserved
+            kind = wish if wish and left[wish] > 0 else max(KINDS, key=left.__getitem__)
+            left[kind] -= 1
+            worker.reserved = kind
+            if worker.kind == OTHER[kind]:
+                self._books.drain(worker)
+        for kind in KINDS:
+            mine = [worker for worker in team if worker.reserved == kind]
+            if kind in self._extras:
+                mine.append(self._extras[kind])
+            for place, worker in enumerate(mine):
+                worker.place = place
+            self.width[kind] = max(1, quota[kind] + (kind in self._extras))
+
+    # --- a kind without a worker -----------------------------------------------------------------------------------
+
+    def watch(self) -> bool:
+        """See to kinds that wait for a worker, and to workers beyond the pool's size; whether anything has changed."""
+        books = self._books
+        for kind in KINDS:
+            if not books.is_short(kind):
+                self._stalled.pop(kind, None)
+            elif kind not in self._stalled and (books.loaded[OTHER[kind]] or self._split is not None):
+                self._stalled[kind] = books.now
+                books.due(books.now + policy.DRAIN_SECONDS)
+        spare = [extra for kind, extra in self._extras.items() if self._has_one_for(kind)]
+        for worker in spare:
+            self.retire(worker)
+        return bool(spare)
+
+    def _has_one_for(self, kind: Kind) -> bool:
+        """Whether one of the pool's own workers serves this kind."""
+        return any(
+            worker.state == "ready" and not worker.extra and worker.suits(kind)
+            for worker in self._books.workers.values()
+        )
+
+    def _relieve(self, kind: Kind) -> None:
+        books = self._books
+        if any(worker.staying and worker.suits(kind) for worker in books.workers.values()):
+            return
+        if self._start_failures >= policy.START_FAILURES:
+            return
+        if self._count < books.size:
+            self._start_own(1)
+        else:
+            index = next(self._free_places(books.size))
+            self._extras[kind] = self._start(index, extra_for=kind)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """See what is overdue, and order the next alarm."""
+        self._books.woken()
+        now = self._books.now
+        for worker in list(self._books.workers.values()):
+            if (due := self._deadline(worker)) is not None:
+                if now >= due:
+                    self._overdue(worker)
+                else:
+                    self._books.due(due)
+        for kind, since in list(self._stalled.items()):
+            if now < since + policy.DRAIN_SECONDS:
+                self._books.due(since + policy.DRAIN_SECONDS)
+            else:
+                del self._stalled[kind]
+                self._relieve(kind)
+
+    def _deadline(self, worker: WorkerBook) -> float | None:
+        """When the worker will have to be seen to."""
+        if worker.state == "starting":
+            return worker.started_at + self._start_timeout
+        if worker.state == "dying":
+            return None
+        if worker.cancelling:
+            return min(worker.cancelling.values())
+        if worker.state == "ready" and worker.idle_since is not None:
+            patience = policy.LINGER_SECONDS if worker.extra else self._idle_timeout
+            return None if patience is None else worker.idle_since + patience
+        return None
+
+    def _overdue(self, worker: WorkerBook) -> None:
+        if worker.state == "starting":
+            self.not_started()
+            self.kill(worker, f"it did not start within {self._start_timeout:g} s")
+        elif worker.cancelling:
+            self.kill(worker, f"a cancelled item did not end within {self._grace:g} s")
+        else:
+            # Whatever kept workers from starting, by the time somebody wants one again it may be over.
+            self.try_again()
+            self.retire(worker)
+
+    def watch_idle(self, worker: WorkerBook) -> None:
+        """The worker has nothing to do: it may stay so for a while only."""
+        due = self._deadline(worker)
+        if due is not None:
+            self._books.due(due)

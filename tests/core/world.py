@@ -1,0 +1,633 @@
+"""Everything around a ledger, played in memory: feeders, pipes, workers, the clock. It checks every order.
+
+A worker here is two pipes and what stands between them, so that facts and orders may cross: a batch arrives at a worker
+that has been asked to drop its job, an item ends while it is asked back. Whoever drives the world says what happens
+next; :meth:`World.play_out` plays fair until nothing more can happen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import pytest
+
+from aiopool._core import facts as f
+from aiopool._core.ledger import Ledger
+from aiopool.errors import FrameError
+from tests.core.audit import audit, portrait
+
+
+@dataclass
+class Job:
+    """One job and its feeder. ``places`` says where each item is, ``ends`` how it ended, each time it did."""
+
+    opened: f.JobOpened
+    length: int
+    refused: frozenset[int] = frozenset()
+    breaks: bool = False
+    read: int = 0
+    upto: int = 0
+    size: int = 1
+    hungry: bool = False
+    input_told: bool = False
+    paused: bool = False
+    asked_to_end: bool = False
+    how: str | None = None
+    recodes: deque[tuple[int, ...]] = field(default_factory=deque)
+    batches: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    places: dict[int, str] = field(default_factory=dict)
+    ends: dict[int, list[str]] = field(default_factory=dict)
+    starts: Counter[int] = field(default_factory=Counter)
+    deaths: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def id(self) -> int:
+        return self.opened.job
+
+    @property
+    def running(self) -> bool:
+        return self.how is None
+
+    def end_item(self, index: int, how: str) -> None:
+        self.ends.setdefault(index, []).append(how)
+        self.places[index] = "ended"
+
+
+Spot = tuple[int, int]
+
+
+@dataclass
+class Worker:
+    """One worker process. ``held`` is what the ledger was not yet told to have ended, by batch."""
+
+    id: int
+    index: int
+    said_ready: bool = False
+    told_ready: bool = False
+    killed: bool = False
+    hung_up: bool = False
+    dead: bool = False
+    stubborn: bool = False
+    inbox: deque[f.Command] = field(default_factory=deque)
+    outbox: deque[f.Fact] = field(default_factory=deque)
+    knows: set[int] = field(default_factory=set)
+    functions: set[int] = field(default_factory=set)
+    lanes: dict[int, int] = field(default_factory=dict)
+    queues: dict[int, deque[Spot]] = field(default_factory=dict)
+    running: dict[Spot, int] = field(default_factory=dict)
+    cancelled: set[int] = field(default_factory=set)
+    held: dict[int, set[int]] = field(default_factory=dict)
+
+
+class World:
+    """A ledger and everything that it thinks it commands."""
+
+    def __init__(self, size: int = 2, **options: float) -> None:
+        self.ledger = Ledger(size, **options)
+        self.now = 100.0
+        self.alarm: float | None = None
+        self.jobs: dict[int, Job] = {}
+        self.workers: dict[int, Worker] = {}
+        self.batches: dict[int, tuple[Job, tuple[int, ...]]] = {}
+        self.tokens: dict[int, bool] = {}
+        self.ended = False
+        self.start_troubles = 0
+        self.asks = Counter[tuple[int, int]]()
+        self.log: list[f.Fact | f.Command] = []
+        self._job_ids = itertools.count(1)
+        self._batch_ids = itertools.count(1)
+        self._token_ids = itertools.count(1)
+
+    # --- the runtime -----------------------------------------------------------------------------------------------
+
+    def tell(self, fact: f.Fact) -> list[f.Command]:
+        """Tell the ledger, carry out what it orders, check both."""
+        self.log.append(fact)
+        self._note(fact)
+        orders = self.ledger.tell(fact, self.now)
+        self.log.extend(orders)
+        for order in orders:
+            getattr(self, f"_do_{type(order).__name__}")(order)
+        self._check()
+        return orders
+
+    def refuse(self, fact: f.Fact) -> None:
+        """Tell the ledger what cannot be: it says so and nothing has changed."""
+        before = portrait(self.ledger)
+        with pytest.raises(FrameError):
+            self.ledger.tell(fact, self.now)
+        assert portrait(self.ledger) == before
+
+    def _note(self, fact: f.Fact) -> None:
+        """What the model knows already when the ledger is told."""
+        match fact:
+            case f.WorkerReady(worker):
+                self.workers[worker].told_ready = True
+            case f.WorkerBroken():
+                self.start_troubles += 1
+            case f.Finished(worker, batch, positions):
+                self._ended(worker, batch, positions, "value")
+            case f.ItemFailed(worker, batch, position):
+                self._ended(worker, batch, (position,), "failed")
+            case f.Returned(worker, job, batches, positions):
+                self.asks[worker, job] -= 1
+                for batch, position in zip(batches, positions, strict=True):
+                    self._left(worker, batch, position, "back")
+            case f.Cleared(worker, job):
+                held = self.workers[worker].held
+                for batch in [batch for batch in held if self.batches[batch][0].id == job]:
+                    del held[batch]
+            case f.WorkerGone(worker, running):
+                self._gone(self.workers.pop(worker), running)
+
+    def _ended(self, worker: int, batch: int, positions, how: str) -> None:
+        job, items = self.batches[batch]
+        for position in positions:
+            self._left(worker, batch, position, "ended")
+            if job.running:
+                job.end_item(items[position], how)
+
+    def _left(self, worker: int, batch: int, position: int, place: str) -> None:
+        held = self.workers[worker].held
+        held[batch].remove(position)
+        if not held[batch]:
+            del held[batch]
+        job, items = self.batches[batch]
+        job.places[items[position]] = place
+
+    def _gone(self, worker: Worker, running: frozenset[Spot]) -> None:
+        if not worker.told_ready:
+            self.start_troubles += 1
+        for batch, positions in worker.held.items():
+            job, items = self.batches[batch]
+            for position in positions:
+                job.places[items[position]] = "lost" if (batch, position) in running else "back"
+
+    def _check(self) -> None:
+        audit(self.ledger)
+        for job in self.jobs.values():
+            if job.running:
+                stranded = [index for index, place in job.places.items() if place in {"back", "lost"}]
+                assert not stranded, f"nobody cares for items {stranded} of job {job.id}"
+
+    # --- what the ledger orders --------------------------------------------------------------------------------------
+
+    def _do_StartWorker(self, order: f.StartWorker) -> None:
+        assert order.worker not in self.workers
+        assert not self.ended
+        self.workers[order.worker] = Worker(order.worker, order.index)
+
+    def _listening(self, worker: int) -> Worker:
+        book = self.workers[worker]
+        assert book.told_ready, "nothing is sent to a worker that is starting"
+        assert not book.killed, "nothing is sent to a worker that was killed"
+        assert not book.hung_up, "nothing is sent to a worker that was hung up on"
+        return book
+
+    def _running_job(self, number: int) -> Job:
+        assert self.jobs[number].running, "nothing of a job follows its end"
+        return self.jobs[number]
+
+    def _do_SendFunction(self, order: f.SendFunction) -> None:
+        worker, job = self._listening(order.worker), self._running_job(order.job)
+        assert order.job not in worker.knows or job.opened.single
+        worker.knows.add(order.job)
+        worker.inbox.append(order)
+
+    def _do_SendBatch(self, order: f.SendBatch) -> None:
+        worker, job = self._listening(order.worker), self._running_job(order.job)
+        assert self.ledger.workers[worker.id].state == "ready"
+        assert order.job in worker.knows, "the function comes before the first batch"
+        assert not job.paused, "nothing of a paused job is sent"
+        kinds = {self.batches[batch][0].opened.kind for batch in worker.held}
+        assert kinds <= {job.opened.kind}, "both kinds at one worker"
+        items = job.batches.pop(order.batch)
+        assert order.lanes >= 1
+        if job.opened.pinned:
+            self._check_pinned(worker, items)
+        for index in items:
+            assert job.places[index] == "ready"
+            job.places[index] = "sent"
+        worker.held[order.batch] = set(range(len(items)))
+        worker.inbox.append(order)
+
+    def _check_pinned(self, worker: Worker, items: tuple[int, ...]) -> None:
+        assert len(items) == 1
+        own = [book for book in self.ledger.workers.values() if book.staying and not book.extra]
+        assert worker.id in {book.id for book in own}
+        assert worker.index == items[0] or items[0] not in {book.index for book in own}, "the item has its own place"
+
+    def _do_SendAskBack(self, order: f.SendAskBack) -> None:
+        assert order.count > 0
+        self._running_job(order.job)
+        self.asks[order.worker, order.job] += 1
+        self._listening(order.worker).inbox.append(order)
+
+    def _do_CancelOn(self, order: f.CancelOn) -> None:
+        worker = self._listening(order.worker)
+        self._running_job(order.job)
+        worker.knows.remove(order.job)
+        worker.inbox.append(order)
+
+    def _do_ForgetOn(self, order: f.ForgetOn) -> None:
+        worker = self._listening(order.worker)
+        self._running_job(order.job)
+        worker.knows.remove(order.job)
+        worker.inbox.append(order)
+
+    def _do_HangUp(self, order: f.HangUp) -> None:
+        worker = self._listening(order.worker)
+        assert not worker.held, "a worker that holds something is not hung up on"
+        worker.hung_up = True
+        worker.inbox.append(order)
+
+    def _do_Kill(self, order: f.Kill) -> None:
+        worker = self.workers[order.worker]
+        assert not worker.killed
+        assert order.why
+        worker.killed = True
+
+    def _do_Supply(self, order: f.Supply) -> None:
+        job = self._running_job(order.job)
+        assert order.upto >= job.upto
+        assert order.size >= 1
+        job.upto, job.size, job.hungry = order.upto, order.size, order.hungry
+
+    def _do_Recode(self, order: f.Recode) -> None:
+        job = self._running_job(order.job)
+        assert order.items
+        for index in order.items:
+            assert job.places[index] in {"back", "lost"}
+            assert job.places[index] == "back" or job.opened.rerun_lost, "it may have started, and may only once"
+            job.places[index] = "recoding"
+        job.recodes.append(tuple(order.items))
+
+    def _do_SettleLost(self, order: f.SettleLost) -> None:
+        job = self._running_job(order.job)
+        assert job.places[order.index] == "lost"
+        job.end_item(order.index, "lost")
+
+    def _do_End(self, order: f.End) -> None:
+        job = self._running_job(order.job)
+        job.how = order.how
+        failures = [how for hows in job.ends.values() for how in hows if how != "value"]
+        if order.how in {"cancelled", "stopped"}:
+            assert job.asked_to_end
+        elif order.how == "failed" and failures and job.opened.stop_on_failure:
+            assert len(failures) == 1
+        else:
+            assert job.input_told
+            assert order.how == ("failed" if job.breaks else "done")
+            assert sorted(job.ends) == list(range(job.read)), "every item has ended"
+        self._check_ends(job)
+
+    def _do_EndStartFailed(self, order: f.EndStartFailed) -> None:
+        assert self.start_troubles
+        self._running_job(order.job).how = "start failed"
+        self._check_ends(self.jobs[order.job])
+
+    @staticmethod
+    def _check_ends(job: Job) -> None:
+        assert all(len(hows) == 1 for hows in job.ends.values()), "no item ends twice"
+
+    def _do_Reached(self, order: f.Reached) -> None:
+        assert not self.tokens[order.token]
+        self.tokens[order.token] = True
+
+    def _do_PoolEnded(self, _: f.PoolEnded) -> None:
+        assert not self.ended
+        assert not self.workers
+        assert not any(job.running for job in self.jobs.values())
+        assert all(self.tokens.values())
+        self.ended = True
+
+    def _do_WakeAt(self, order: f.WakeAt) -> None:
+        self.alarm = order.time
+
+    # --- what a user does --------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        kind: f.Kind = "async",
+        length: int = 10,
+        *,
+        concurrency: int | None = None,
+        sized: bool = True,
+        refused: frozenset[int] = frozenset(),
+        breaks: bool = False,
+        **options,
+    ) -> Job:
+        """Open a job."""
+        single, pinned = options.get("single", False), options.get("pinned", False)
+        if single:
+            length, concurrency = 1, 1
+        if concurrency is None:
+            concurrency = self.ledger.size if kind == "def" or pinned else 100
+        number = next(self._job_ids)
+        opened = f.JobOpened(number, kind, length if sized or single or pinned else None, concurrency, **options)
+        job = self.jobs[number] = Job(opened, length, refused, breaks)
+        job.asked_to_end = self.ledger.state != "open"
+        self.tell(opened)
+        if single or pinned:
+            for index in range(length):
+                job.read += 1
+                self._supply(job, (index,))
+            self._end_input(job)
+        return job
+
+    def submit(self, kind: f.Kind = "def", **options) -> Job:
+        """Open a job of one item."""
+        return self.open(kind, single=True, **options)
+
+    def cancel(self, job: Job, how: str = "cancelled") -> None:
+        """Cancel a job."""
+        job.asked_to_end = True
+        self.tell(f.CancelAsked(job.id, how))
+
+    def pause(self, job: Job) -> None:
+        """Pause a job."""
+        job.paused = True
+        self.tell(f.PauseAsked(job.id))
+
+    def resume(self, job: Job) -> None:
+        """Resume a job."""
+        job.paused = False
+        self.tell(f.ResumeAsked(job.id))
+
+    def resize(self, size: int) -> int:
+        """Resize the pool; the token."""
+        token = next(self._token_ids)
+        self.tokens[token] = False
+        self.tell(f.Resized(size, token))
+        return token
+
+    def restart(self, *, now: bool = False) -> int:
+        """Restart the pool; the token."""
+        token = next(self._token_ids)
+        self.tokens[token] = False
+        self.tell(f.RestartAsked(token, now=now))
+        return token
+
+    def close(self) -> None:
+        """Close the pool."""
+        self.tell(f.CloseAsked())
+
+    def terminate(self) -> None:
+        """End the pool."""
+        for job in self.jobs.values():
+            job.asked_to_end = True
+        self.tell(f.TerminateAsked())
+
+    # --- feeders ---------------------------------------------------------------------------------------------------
+
+    def feed(self, job: Job, *, most: int | None = None, refuse_again: bool = False) -> bool:
+        """Let the job's feeder do one thing; False when it has nothing to do."""
+        if not job.running:
+            return False
+        if job.recodes:
+            items = job.recodes.popleft()
+            if refuse_again:
+                self._refuse(job, items[0])
+                items = items[1:]
+            self._supply(job, items)
+            return True
+        if job.input_told:
+            return False
+        if job.read == job.length:
+            self._end_input(job)
+            return True
+        count = min(job.size, most or job.size, job.upto - job.read, job.length - job.read)
+        if count <= 0:
+            return False
+        items = tuple(range(job.read, job.read + count))
+        job.read += count
+        for index in items:
+            if index in job.refused:
+                self._refuse(job, index)
+        self._supply(job, tuple(index for index in items if index not in job.refused))
+        return True
+
+    def _supply(self, job: Job, items: tuple[int, ...]) -> None:
+        if items and job.running:
+            batch = next(self._batch_ids)
+            self.batches[batch] = job, items
+            job.batches[batch] = items
+            job.places.update(dict.fromkeys(items, "ready"))
+            contiguous = items == tuple(range(items[0], items[0] + len(items)))
+            self.tell(f.Supplied(job.id, batch, range(items[0], items[0] + len(items)) if contiguous else items))
+
+    def _refuse(self, job: Job, index: int) -> None:
+        if job.running:
+            job.end_item(index, "refused")
+            self.tell(f.Refused(job.id, index))
+
+    def _end_input(self, job: Job) -> None:
+        if job.running:
+            job.input_told = True
+            self.tell((f.InputBroken if job.breaks else f.InputEnded)(job.id, job.read))
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    def say_ready(self, worker: Worker) -> None:
+        """The process is up."""
+        worker.said_ready = True
+        worker.outbox.append(f.WorkerReady(worker.id))
+
+    def ready(self, *indices: int) -> None:
+        """The workers at these places, or all, are up, and the ledger knows."""
+        for worker in list(self.workers.values()):
+            if not worker.said_ready and not worker.killed and (not indices or worker.index in indices):
+                self.say_ready(worker)
+                self.deliver(worker)
+
+    def say_broken(self, worker: Worker) -> None:
+        """The initializer raised."""
+        worker.said_ready = True
+        worker.stubborn = True
+        worker.outbox.append(f.WorkerBroken(worker.id))
+
+    def read(self, worker: Worker) -> bool:
+        """The worker reads one order; False where there is none."""
+        if worker.dead or not worker.said_ready or not worker.inbox:
+            return False
+        order = worker.inbox.popleft()
+        match order:
+            case f.SendFunction(_, job):
+                worker.functions.add(job)
+                worker.cancelled.discard(job)
+            case f.SendBatch(_, job, batch, lanes):
+                assert job in worker.functions
+                worker.lanes[job] = lanes
+                spots = ((batch, position) for position in range(len(self.batches[batch][1])))
+                worker.queues.setdefault(job, deque()).extend(spots)
+            case f.SendAskBack(_, job, count):
+                queue = worker.queues.get(job, deque())
+                back = [queue.pop() for _ in range(min(count, len(queue)))]
+                worker.outbox.append(
+                    f.Returned(worker.id, job, tuple(spot[0] for spot in back), tuple(spot[1] for spot in back))
+                )
+            case f.CancelOn(_, job):
+                worker.queues.pop(job, None)
+                worker.cancelled.add(job)
+                if job not in worker.running.values():
+                    self.unwind(worker, job)
+            case f.ForgetOn(_, job):
+                worker.functions.remove(job)
+                assert not worker.queues.pop(job, None)
+            case f.HangUp():
+                assert not worker.running
+                assert not any(worker.queues.values())
+                self.die(worker)
+        return True
+
+    def unwind(self, worker: Worker, job: int) -> None:
+        """What ran of a cancelled job has ended."""
+        worker.running = {spot: number for spot, number in worker.running.items() if number != job}
+        worker.cancelled.discard(job)
+        worker.functions.discard(job)
+        worker.outbox.append(f.Cleared(worker.id, job))
+
+    def startable(self, worker: Worker) -> list[int]:
+        """Jobs of which the worker could start an item."""
+        if worker.dead:
+            return []
+        running = Counter(worker.running.values())
+        return [job for job, queue in worker.queues.items() if queue and running[job] < worker.lanes[job]]
+
+    def start(self, worker: Worker, job: int) -> Spot:
+        """The worker starts an item."""
+        spot = worker.queues[job].popleft()
+        worker.running[spot] = job
+        book, items = self.batches[spot[0]]
+        index = items[spot[1]]
+        book.starts[index] += 1
+        if book.running:
+            assert book.starts[index] == 1 or book.opened.rerun_lost, "an item of a job that runs items once"
+            everywhere = sum(number == job for other in self.workers.values() for number in other.running.values())
+            assert everywhere <= book.opened.concurrency, "more items run than the job's concurrency allows"
+        return spot
+
+    def finish(self, worker: Worker, spots: list[Spot], *, fail: bool = False, seconds: float = 0.01) -> None:
+        """These items, of one batch, end."""
+        batch = spots[0][0]
+        positions = sorted(position for _, position in spots)
+        for spot in spots:
+            del worker.running[spot]
+        job = self.batches[batch][0]
+        if fail:
+            worker.outbox.extend(f.ItemFailed(worker.id, batch, position, seconds) for position in positions)
+        else:
+            whole = positions == list(range(positions[0], positions[-1] + 1))
+            named = range(positions[0], positions[-1] + 1) if whole else tuple(positions)
+            worker.outbox.append(f.Finished(worker.id, batch, named, seconds * len(positions)))
+        if job.opened.single:
+            worker.functions.discard(job.id)
+        if job.id in worker.cancelled and job.id not in worker.running.values():
+            self.unwind(worker, job.id)
+
+    def die(self, worker: Worker, *, stepping: Spot | None = None) -> None:
+        """The process is gone; what it had sent is told first."""
+        if worker.dead:
+            return
+        worker.dead = True
+        for spot, job in worker.running.items():
+            self.jobs[job].deaths[self.batches[spot[0]][1][spot[1]]] += 1
+        worker.outbox.append(f.WorkerGone(worker.id, frozenset(worker.running), stepping))
+        worker.running = {}
+        worker.queues = {}
+
+    def deliver(self, worker: Worker, count: int = 1 << 30) -> bool:
+        """Tell the ledger what the worker has sent; False where there is nothing."""
+        told = False
+        while worker.outbox and count:
+            self.tell(worker.outbox.popleft())
+            told = True
+            count -= 1
+        return told
+
+    # --- fair play ---------------------------------------------------------------------------------------------------
+
+    def bustle(self) -> bool:
+        """Feeders feed, workers read and start what they may, the ledger hears of it; no item ends. False: all calm."""
+        moved = False
+        for job in list(self.jobs.values()):
+            while self.feed(job):
+                moved = True
+        for worker in list(self.workers.values()):
+            moved |= self._stir(worker)
+        return moved
+
+    def _stir(self, worker: Worker) -> bool:
+        moved = False
+        if worker.killed and not worker.dead:
+            self.die(worker)
+        while self.read(worker):
+            moved = True
+        while jobs := self.startable(worker):
+            self.start(worker, jobs[0])
+            moved = True
+        return self.deliver(worker) or moved
+
+    def calm(self) -> None:
+        """Let everything happen that takes no time."""
+        for _ in range(10_000):
+            if not self.bustle():
+                return
+        raise AssertionError("it never comes to rest")
+
+    def finish_one(self, *, seconds: float = 0.01) -> bool:
+        """The longest-running item that is not stubborn ends; False where none runs."""
+        for worker in list(self.workers.values()):
+            for spot, job in worker.running.items():
+                if not worker.dead and not (worker.stubborn and job in worker.cancelled):
+                    self.finish(worker, [spot], seconds=seconds)
+                    self.deliver(worker)
+                    return True
+        return False
+
+    def play_out(self) -> None:
+        """Play fair until every job has ended."""
+        for job in self.jobs.values():
+            if job.paused and job.running:
+                self.resume(job)
+        for _ in range(10_000):
+            self.calm()
+            self.ready()
+            self.calm()
+            if not self.finish_one() and not self.ring():
+                break
+            if not any(job.running for job in self.jobs.values()) and not any(self.asks.values()):
+                break
+        assert {job.id: job.how for job in self.jobs.values() if job.running} == {}, "a job hangs"
+
+    def play_to_the_end(self) -> None:
+        """Play fair until every job has ended; close the pool, and play on until it has."""
+        self.play_out()
+        self.close()
+        for _ in range(10_000):
+            self.calm()
+            if self.ended:
+                break
+            if not self.finish_one() and not self.ring():
+                break
+        assert self.ended, "the pool does not end"
+
+    def ring(self) -> bool:
+        """Let time pass until the alarm; False where none is set."""
+        if self.alarm is None:
+            return False
+        self.now, self.alarm = max(self.now, self.alarm), None
+        self.tell(f.TimePassed())
+        return True
+
+    # --- to be looked at -------------------------------------------------------------------------------------------
+
+    def at(self, index: int) -> Worker:
+        """The worker at this place that came last."""
+        return [worker for worker in self.workers.values() if worker.index == index][-1]
+
+    def orders(self, *kinds: type) -> list[f.Command]:
+        """What was ordered so far, of these kinds."""
+        return [order for order in self.log if isinstance(order, kinds)]

@@ -1,0 +1,99 @@
+"""One kernel for all tests that leave it as they found it, a fresh one for those that do not, and the figures measured.
+
+The kernels of a session are few, because each costs most of a second. A kernel that a test broke is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.harness import Kernel, Signs
+
+_FIGURES = pytest.StashKey[dict[str, list[float]]]()
+
+_PUT_IN_ORDER = """
+for job in aiopool.jobs():
+    job.cancel()
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker of the tests known that also run on the oldest ipykernel that is supported."""
+    config.addinivalue_line("markers", "core: of the kernel tests, those that also run on the oldest ipykernel")
+    config.stash[_FIGURES] = {}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was measured: a limit that holds tells nothing about how near it is."""
+    for name, seconds in sorted(config.stash.get(_FIGURES, {}).items()):
+        terminalreporter.write_line(f"{name}: {', '.join(f'{1000 * each:.0f} ms' for each in seconds)}")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Note seconds that were measured, for the summary."""
+    figures = request.config.stash[_FIGURES]
+
+    def note(name: str, seconds: float) -> None:
+        figures.setdefault(name, []).append(seconds)
+
+    return note
+
+
+class Kernels:
+    """Starts kernels and ends them."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._shared: Kernel | None = None
+
+    def fresh(self) -> Kernel:
+        """A new one."""
+        return Kernel(self._folders.mktemp("kernel"))
+
+    def shared(self) -> Kernel:
+        """The one for all; another one if the last was broken."""
+        if self._shared is None or not self._shared.is_alive:
+            self.close()
+            self._shared = self.fresh()
+        return self._shared
+
+    def close(self) -> None:
+        """End the shared one."""
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernels]:
+    """All kernels of this session."""
+    started = Kernels(tmp_path_factory)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def kernel(kernels: Kernels) -> Iterator[Kernel]:
+    """The shared kernel, with nothing running. Its first cell has imported what a notebook usually has."""
+    shared = kernels.shared()
+    yield shared
+    if shared.is_alive:
+        shared.run(_PUT_IN_ORDER)
+
+
+@pytest.fixture
+def own_kernel(kernels: Kernels) -> Iterator[Kernel]:
+    """A kernel for one test alone, which may do to it what it likes."""
+    fresh = kernels.fresh()
+    yield fresh
+    fresh.close()
+
+
+@pytest.fixture
+def signs(kernel: Kernel, tmp_path: Path) -> Signs:
+    """``sign(name)`` for the items of the shared kernel."""
+    return Signs(kernel, tmp_path / "signs")

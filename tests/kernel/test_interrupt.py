@@ -1,0 +1,299 @@
+"""Stop works: the prompt is back at once, finished results are kept, and the next cell finds everything in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.kernel.harness import Cell, Kernel, Signs
+
+pytestmark = pytest.mark.kernel
+
+WITHIN = 1.0
+"""The limit of these tests in seconds, for a busy machine; the promise is 0.3, and the summary says how it was."""
+
+STOPPED = re.compile(r"Stopped: (\d+) of (\d+) done: aiopool\.last_job\(\)\.partial\(\), \.retry\(\)")
+
+WORK = {
+    # The first two items end; all others say where they are and stay there.
+    "coroutines": """
+    async def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        await asyncio.sleep(3600)
+    """,
+    "time.sleep": """
+    def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        time.sleep(3600)
+    """,
+    "a Python loop": """
+    def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        while True:
+            pass
+    """,
+    "a coroutine that holds its loop": """
+    async def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        while True:
+            pass
+    """,
+}
+
+
+@dataclass(frozen=True)
+class Wait:
+    """How a cell waits, and what it shows when it is stopped."""
+
+    source: str
+    shows: str
+
+
+WAITS = {
+    "await": Wait("await pmap(work, range(8))", "CancelledError"),
+    "async for": Wait("async for _ in pmap(work, range(8)):\n    pass", "CancelledError"),
+    "async for as_completed": Wait("async for _ in pmap(work, range(8)).as_completed():\n    pass", "CancelledError"),
+    "result": Wait("pmap(work, range(8)).result()", "JobStopped"),
+    "result, where the cell awaits too": Wait("await asyncio.sleep(0)\npmap(work, range(8)).result()", "JobStopped"),
+    "for": Wait("for _ in pmap(work, range(8)):\n    pass", "JobStopped"),
+    "gather": Wait("await asyncio.gather(pmap(work, range(8)), asyncio.sleep(3600))", "CancelledError"),
+}
+
+
+def press_stop(kernel: Kernel, cell: Cell, note: Callable[[str, float], None], name: str) -> Cell:
+    """Interrupt the cell, and see it end in time."""
+    pressed = kernel.interrupt()
+    cell.finish()
+    assert cell.ended is not None
+    note(f"from Stop to the prompt, {name}", cell.ended - pressed)
+    assert cell.ended - pressed < WITHIN
+    assert kernel.is_alive
+    return cell
+
+
+def shown_line(cell: Cell) -> str:
+    """The one line that is shown for a stop."""
+    assert cell.error is not None
+    (line,) = cell.error["traceback"]
+    assert cell.printed("stderr") == ""
+    return str(line)
+
+
+@pytest.mark.parametrize("kind", WORK)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.core] if how in ("await", "result") else []) for how in ("await", "result")]
+)
+def test_stop_brings_the_prompt_back_whatever_the_items_do(
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], how: str, kind: str
+) -> None:
+    """One line is shown, results stay with the job, the workers live on and run the next cell."""
+    kernel.run(WORK[kind])
+    kernel.value("await pmap(abs, range(4), batch=1)")
+    workers = kernel.workers()
+    assert len(workers) == 2
+    cell = kernel.begin(WAITS[how].source)
+    signs.wait_for(4)
+    press_stop(kernel, cell, figure, f"{how}, {kind}")
+
+    assert cell.error is not None
+    assert cell.error["ename"] == WAITS[how].shows
+    found = STOPPED.fullmatch(shown_line(cell))
+    assert found, cell.error["traceback"]
+    assert found.groups() == ("2", "8")
+    state = "[job.snapshot().state, job.done(), job.partial(fill=None)]"
+    kernel.run("job = aiopool.last_job()\nawait job.wait(10)")
+    assert kernel.value(state) == ["stopped", True, [0, 10] + [None] * 6]
+    assert kernel.value("await pmap(abs, [-1, -2, -3, -4], batch=1)") == [1, 2, 3, 4]
+    assert kernel.workers() == workers
+
+
+@pytest.mark.parametrize("how", [how for how in WAITS if how not in ("await", "result")])
+def test_stop_ends_every_kind_of_wait(
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], how: str
+) -> None:
+    """The job that the cell reads is stopped; it can be retried from where it was."""
+    kernel.run(WORK["coroutines"])
+    cell = kernel.begin(WAITS[how].source)
+    signs.wait_for(8)
+    press_stop(kernel, cell, figure, how)
+    assert cell.error is not None
+    assert cell.error["ename"] == WAITS[how].shows
+    if how != "gather":
+        assert STOPPED.fullmatch(shown_line(cell)), cell.error["traceback"]
+    kernel.run("job = aiopool.last_job()\nawait job.wait(10)")
+    assert kernel.value("[job.snapshot().state, job.partial(fill=None)]") == ["stopped", [0, 10] + [None] * 6]
+    assert kernel.value("await job.retry(lambda x: -x)") == [0, 10, -2, -3, -4, -5, -6, -7]
+
+
+@pytest.mark.core
+def test_stop_is_pressed_twice(kernel: Kernel, signs: Signs, figure: Callable[[str, float], None]) -> None:
+    """The second press finds the first at work, or nothing; neither harms the kernel, the workers, or the next cell."""
+    kernel.run(WORK["coroutines"])
+    kernel.run(WORK["time.sleep"].replace("def work", "def sleeper"))
+    for name in ("work", "sleeper"):
+        workers = kernel.workers()
+        for how in ("await", "result"):
+            begun = len(signs.names())
+            source = WAITS[how].source.replace("work", f"(lambda x: {name}(x + {10 * begun}))")
+            if name == "work":
+                kernel.run(f"async def shifted(x):\n    return await work(x + {10 * begun + 10})")
+                source = WAITS[how].source.replace("work", "shifted")
+            cell = kernel.begin(source)
+            signs.wait_for(begun + 2)
+            kernel.interrupt()
+            press_stop(kernel, cell, figure, f"{how}, pressed twice")
+            assert cell.error is not None
+            assert cell.error["ename"] in (WAITS[how].shows, "KeyboardInterrupt")
+            assert kernel.value("await pmap(abs, [-1, -2])") == [1, 2]
+            assert kernel.run("aiopool.last_job().done()").value is True
+        assert set(kernel.workers()) >= set(workers)
+
+
+def test_stop_in_another_cell_leaves_a_background_job_alone(
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None]
+) -> None:
+    """What the stopped cell neither awaits nor iterates runs on, in the same processes."""
+    kernel.run(
+        """
+        async def waits(x):
+            sign(x)
+            while not os.path.exists(os.path.join(SIGNS, "go")):
+                await asyncio.sleep(0.01)
+            return os.getpid()
+        job = pmap(waits, range(4))
+        """
+    )
+    signs.wait_for(4)
+    workers = kernel.workers()
+    for source in ("time.sleep(3600)", "await asyncio.sleep(3600)"):
+        cell = kernel.begin(f"ticker = asyncio.get_running_loop().call_later(0.05, print)\nprint('here')\n{source}")
+        cell.wait_for(lambda cell: "here" in cell.printed(), "the print of the cell")
+        kernel.interrupt()
+        # A bare sleep is not ours: on this loop ipykernel's cancel waits for the next time that the loop wakes.
+        kernel.interrupt() if source.startswith("await") else None
+        if source.startswith("time"):
+            cell.finish()
+            assert cell.error is not None
+            assert cell.error["ename"] == "KeyboardInterrupt"
+    assert kernel.value("sign('go')\nset(await job) <= set(%r)" % workers) is True
+    assert kernel.workers() == workers
+
+
+def test_stop_while_the_kernel_is_idle_harms_nobody(kernel: Kernel, signs: Signs) -> None:
+    """The signal goes to the whole process group: the workers ignore it, busy or not, and the job goes on."""
+    kernel.run(
+        """
+        def waits(x):
+            sign(x)
+            while not os.path.exists(os.path.join(SIGNS, "go")):
+                time.sleep(0.01)
+            return x
+        job = pmap(waits, range(4))
+        """
+    )
+    signs.wait_for(2)
+    workers = kernel.workers()
+    kernel.interrupt()
+    kernel.interrupt()
+    assert kernel.value("sign('go')\nawait job") == [0, 1, 2, 3]
+    assert kernel.workers() == workers
+
+
+def test_stop_while_workers_start_harms_none_of_them(own_kernel: Kernel, figure: Callable[[str, float], None]) -> None:
+    """SIGINT is blocked across the start, so the first cell may be stopped at any moment of it."""
+    own_kernel.run("async def hold(x):\n    await asyncio.sleep(3600)")
+    for round_ in range(5):
+        own_kernel.run("aiopool.get_pool().restart(now=True).result()" if round_ else "aiopool.get_pool()")
+        cell = own_kernel.begin("job = pmap(hold, range(4))\nprint('started')\nawait job")
+        cell.wait_for(lambda cell: "started" in cell.printed(), "the start")
+        press_stop(own_kernel, cell, figure, "await, workers starting")
+        assert STOPPED.fullmatch(shown_line(cell))
+        assert own_kernel.value("await pmap(abs, [-1, -2, -3])") == [1, 2, 3]
+        assert own_kernel.run("aiopool.get_pool()").output is not None
+
+
+@pytest.mark.core
+def test_a_cell_may_catch_the_stop(kernel: Kernel, signs: Signs) -> None:
+    """``except asyncio.CancelledError`` around the await: the cell goes on with what there is."""
+    kernel.run(WORK["coroutines"])
+    cell = kernel.begin(
+        """
+        job = pmap(work, range(8))
+        try:
+            await job
+        except asyncio.CancelledError:
+            print("stopped")
+        job.partial(fill=None)
+        """
+    )
+    signs.wait_for(8)
+    kernel.interrupt()
+    assert cell.finish().error is None
+    assert cell.printed() == "stopped\n"
+    assert cell.value == [0, 10] + [None] * 6
+
+
+def test_coroutines_that_are_stopped_clean_up(kernel: Kernel, signs: Signs) -> None:
+    """They get a CancelledError, run their ``finally``, and the session they closed is closed before the next job."""
+    kernel.run(
+        """
+        async def work(x):
+            sign(x)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                sign(f"cancelled {x}")
+                raise
+            finally:
+                await asyncio.sleep(0.01)
+                sign(f"closed {x}")
+        def work_in_turn(x):
+            sign(x)
+            try:
+                time.sleep(3600)
+            finally:
+                sign(f"closed {x}")
+        """
+    )
+    cell = kernel.begin("await pmap(work, range(3))")
+    signs.wait_for(3)
+    kernel.interrupt()
+    cell.finish()
+    signs.wait_for(9)
+    assert signs.names() == sorted(f"{word}{x}" for word in ("", "cancelled ", "closed ") for x in range(3))
+    cell = kernel.begin("await pmap(work_in_turn, range(10, 12), batch=1)")
+    signs.wait_for(11)
+    kernel.interrupt()
+    cell.finish()
+    signs.wait_for(13)
+    assert {"closed 10", "closed 11"} <= set(signs.names())
+
+
+def test_stop_in_with_pool_ends_the_pool(kernel: Kernel, signs: Signs, figure: Callable[[str, float], None]) -> None:
+    """Leaving ``with Pool`` through a stop terminates it: no process is left."""
+    kernel.run(WORK["coroutines"])
+    for how, source in {
+        "async with": "async with Pool(workers=2) as pool:\n    await pool.map(work, range(8))",
+        "with": "with Pool(workers=2) as pool:\n    pool.map(work, range(20, 28)).result()",
+        "with, at its end": "with Pool(workers=2) as pool:\n    job = pool.map(work, range(40, 48))",
+        "async with, at its end": "async with Pool(workers=2) as pool:\n    job = pool.map(work, range(60, 68))",
+    }.items():
+        others = set(kernel.children())
+        begun = len(signs.names())
+        cell = kernel.begin(source)
+        signs.wait_for(begun + 8)
+        press_stop(kernel, cell, figure, how)
+        assert cell.error is not None
+        kernel.until(lambda others=others: set(kernel.children()) <= others, "the end of the workers", 3)
+        assert kernel.value("[pool.closed, pool.snapshot().state]") == [True, "closed"]

@@ -1,0 +1,66 @@
+"""Pools with real workers, and the check that a module leaves nothing behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.pool.board import Board, until
+from tests.pool.pools import children, ended, our_threads
+
+from aiopool import Pool
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Every module gives back what it took: processes, threads, file descriptors."""
+    gc.collect()
+    before = (children(), our_threads(), psutil.Process().num_fds())
+    yield
+    gc.collect()
+    until(lambda: children() <= before[0], what="the children are gone")
+    until(lambda: our_threads() <= before[1], what="the threads are gone")
+    until(lambda: psutil.Process().num_fds() <= before[2], what="the file descriptors are closed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A wait that ran out of time says where everybody stood."""
+    report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(TimeoutError):
+        faulthandler.dump_traceback(file=sys.__stderr__)
+    return report
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    """Two workers, shared by the tests of a module that do not disturb each other."""
+    pool = Pool(workers=2, grace=0.3, name="shared-by-tests")
+    yield pool
+    ended(pool)
+
+
+@pytest.fixture
+def fresh() -> Iterator[Callable[..., Pool]]:
+    """A maker of pools of a test's own: ``fresh(4, grace=1)``."""
+    made: list[Pool] = []
+
+    def make(workers: int = 2, **options: Any) -> Pool:
+        made.append(Pool(workers=workers, **{"grace": 0.3, **options}))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        ended(pool)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    """A board of this test's own."""
+    return Board(tmp_path)
