@@ -182,6 +182,7 @@ class Pool:
         spec = JobSpec(
             name=function.name,
             function=function.data,
+            encode=functools.partial(_payload.dump_items, function=function),
             flags=Function.CALL | _flags(function),
             kind=_kind(function),
             size=size,
@@ -316,6 +317,7 @@ class Pool:
         spec = JobSpec(
             name=name,
             function=function.data,
+            encode=functools.partial(_payload.dump_items, function=function),
             flags=_flags(function) | (Function.UNPACK if options.unpack or zipped else 0),
             kind=_kind(function),
             size=source.size,
@@ -361,6 +363,7 @@ class Pool:
         spec = JobSpec(
             name=function.name,
             function=function.data,
+            encode=functools.partial(_payload.dump_items, function=function),
             flags=Function.CALL | Function.ONCE | _flags(function),
             kind=_kind(function),
             size=1,
@@ -388,19 +391,24 @@ class Pool:
         labelled = make_label(label) if label is not None else default_label
         started = time.monotonic()
         number = self._driver.open(spec, results, feed)
-        job: Job[Any] = Job(
-            self._driver,
-            number,
-            spec.name,
-            results,
-            on_error=on_error,
-            is_single=spec.single,
-            value_of=spec.value_of,
-            label_of=lambda index: labelled(spec.value_of(index)),
-            started=started,
-            again=again,
-        )
-        registry.add(job, single=spec.single)
+        try:
+            job: Job[Any] = Job(
+                self._driver,
+                number,
+                spec.name,
+                results,
+                on_error=on_error,
+                is_single=spec.single,
+                value_of=spec.value_of,
+                label_of=lambda index: labelled(spec.value_of(index)),
+                started=started,
+                again=again,
+            )
+            registry.add(job, single=spec.single)
+        except BaseException:
+            # Stop may come at any line; a job that nobody holds must not run on.
+            self._driver.cancel(number, stopped=True)
+            raise
         return job
 
     def _handle_for(self, name: str, results: Results) -> Handle[None]:

@@ -27,6 +27,7 @@ class Job:
     length: int
     refused: frozenset[int] = frozenset()
     breaks: bool = False
+    poison: frozenset[int] = frozenset()
     read: int = 0
     upto: int = 0
     size: int = 1
@@ -158,7 +159,7 @@ class World:
         job.places[items[position]] = place
 
     def _gone(self, worker: Worker, running: frozenset[Spot]) -> None:
-        if not worker.told_ready:
+        if not worker.told_ready or not running:
             self.start_troubles += 1
         for batch, positions in worker.held.items():
             job, items = self.batches[batch]
@@ -248,6 +249,7 @@ class World:
         assert not worker.killed
         assert order.why
         worker.killed = True
+        self.start_troubles += "start" in order.why and not worker.told_ready
 
     def _do_Supply(self, order: f.Supply) -> None:
         job = self._running_job(order.job)
@@ -317,9 +319,10 @@ class World:
         sized: bool = True,
         refused: frozenset[int] = frozenset(),
         breaks: bool = False,
+        poison: frozenset[int] = frozenset(),
         **options,
     ) -> Job:
-        """Open a job."""
+        """Open a job. An item in ``poison`` kills its worker before it can end."""
         single, pinned = options.get("single", False), options.get("pinned", False)
         if single:
             length, concurrency = 1, 1
@@ -327,7 +330,7 @@ class World:
             concurrency = self.ledger.size if kind == "def" or pinned else 100
         number = next(self._job_ids)
         opened = f.JobOpened(number, kind, length if sized or single or pinned else None, concurrency, **options)
-        job = self.jobs[number] = Job(opened, length, refused, breaks)
+        job = self.jobs[number] = Job(opened, length, refused, breaks, poison)
         job.asked_to_end = self.ledger.state != "open"
         self.tell(opened)
         if single or pinned:
@@ -510,8 +513,13 @@ class World:
         return spot
 
     def finish(self, worker: Worker, spots: list[Spot], *, fail: bool = False, seconds: float = 0.01) -> None:
-        """These items, of one batch, end."""
+        """These items, of one batch, end. If one of them is poison, the worker does."""
         batch = spots[0][0]
+        book, items = self.batches[batch]
+        for spot in spots:
+            if items[spot[1]] in book.poison:
+                self.die(worker, stepping=spot)
+                return
         positions = sorted(position for _, position in spots)
         for spot in spots:
             del worker.running[spot]

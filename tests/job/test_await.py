@@ -15,8 +15,8 @@ import pytest
 from aiopool import _payload
 from aiopool._runtime import waiters
 from aiopool.errors import InternalError, JobCancelled
-from aiopool.job import Handle
-from tests.job.driver import DEADLINE, Driver
+from aiopool.job import MISSING, Handle
+from tests.job.driver import DEADLINE, Driver, Poison
 
 
 async def within_deadline(awaitable: Any) -> Any:
@@ -322,6 +322,22 @@ async def test_a_cancelled_job_raises_job_cancelled_with_what_to_do_next() -> No
         assert told[0] is not told[1]
         assert str(told[0]) == "fetch was cancelled: 1 of 3 done; job.partial() has them, job.retry() runs the rest"
         assert driver.calls == [("cancel", 7, False)]
+
+
+async def test_nothing_is_loaded_for_an_await_that_raises_anyway() -> None:
+    """And a value that would not load does not replace what ended the job, when it is looked at later."""
+    with Driver(3) as driver:
+        driver.deliver_blobs([0, 1], [_payload.dump_value([0]), _payload.dump_value(Poison(OSError))])
+        driver.end("cancelled")
+        driver.flush()
+        with pytest.raises(JobCancelled):
+            await driver.job
+        assert not driver.results.all_loaded
+        assert driver.job.partial() == [[0], MISSING, MISSING]
+        assert [type(failure.error) for failure in driver.job.failures] == [OSError]
+        with pytest.raises(JobCancelled):
+            await driver.job
+        assert driver.calls == []
 
 
 async def test_a_job_that_failed_as_a_whole_raises_that_error() -> None:

@@ -157,9 +157,9 @@ def test_the_memory_of_an_endless_input_stays_flat() -> None:
     """What was handed out is forgotten, values and bookkeeping alike."""
     with Driver(None) as driver:
         reader = iter(driver.job)
-        for start in range(0, 100_000, 500):
-            driver.deliver(range(start, start + 500))
-            for index in range(start, start + 500):
+        for start in range(0, 100_000, 10):
+            driver.deliver(range(start, start + 10))
+            for index in range(start, start + 10):
                 assert next(reader) == index * index
         results = driver.results
         assert max(len(results._slots), len(results._shares), len(results._arrivals)) < 5000

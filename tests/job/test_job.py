@@ -296,16 +296,20 @@ def test_what_a_callback_raises_is_logged_and_harms_nobody(caplog: pytest.LogCap
     caplog.clear()
 
 
-def test_awaiters_are_told_before_callbacks_run() -> None:
-    """A slow callback costs them nothing."""
+async def test_awaiters_are_told_before_callbacks_run() -> None:
+    """A slow callback of the pool's thread costs them nothing."""
     with Driver(1) as driver:
-        release = threading.Event()
-        driver.job.add_done_callback(lambda _: release.wait(DEADLINE))
+        release, released = threading.Event(), list[bool]()
+        driver.do(lambda: driver.job.add_done_callback(lambda _: released.append(release.wait(DEADLINE))))
+        driver.flush()
         driver.after_somebody_waits(2)
         driver.deliver([0])
         driver.end()
-        assert driver.job.result(DEADLINE) == [0]
+        async with asyncio.timeout(DEADLINE * 2):
+            assert await driver.job == [0]
         release.set()
+        driver.flush()
+        assert released == [True]
 
 
 def test_a_callback_whose_loop_has_closed_is_dropped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sys
 import threading
@@ -79,3 +80,32 @@ async def test_nobody_misses_a_result_or_the_end() -> None:
     chance = random.Random(7)
     for _ in range(ROUNDS):
         await _one_round(chance)
+
+
+@pytest.mark.parametrize("read", ["look", "arrival"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+@pytest.mark.parametrize("how", ["done", None])
+def test_what_another_reader_loads_right_after_a_look_is_seen(
+    read: str, nth: int, how: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look found nothing, and then somebody else loaded the rest: that is neither the end nor a reason to wait."""
+    monkeypatch.setattr("aiopool.readers.SLICE", 0.0)
+    with Driver(3) as driver:
+        for index in (2, 1, 0):
+            driver.deliver([index])
+        if how is not None:
+            driver.end(how)
+        driver.flush()
+        original, looks = getattr(driver.results, read), itertools.count(1)
+
+        def then_loaded(number: int) -> Any:
+            found = original(number)
+            if next(looks) == nth:
+                driver.results.load()
+            return found
+
+        monkeypatch.setattr(driver.results, read, then_loaded)
+        reader: Any = driver.job.as_completed() if read == "arrival" else iter(driver.job)
+        driver.needs.add(threading.get_ident())  # Where it would wait, it raises.
+        assert [next(reader) for _ in range(3)] == ([(2, 4), (1, 1), (0, 0)] if read == "arrival" else [0, 1, 4])
+        driver.end()

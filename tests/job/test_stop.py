@@ -230,6 +230,22 @@ def test_result_blocks_until_the_end() -> None:
         assert driver.job.result() == [0, 1]
 
 
+def test_a_thread_may_be_told_many_times_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that something waits to be loaded it goes on, and then waits again."""
+    monkeypatch.setattr("aiopool._runtime.results.WAKE_FOR_BYTES", 0)
+    with Driver(10) as driver:
+        got: list[Any] = []
+        thread = threading.Thread(target=lambda: got.append(driver.job.result(DEADLINE)))
+        thread.start()
+        driver.after_somebody_waits()
+        for index in range(10):
+            driver.deliver([index])
+            driver.after(lambda: driver.results.all_loaded)
+        driver.end()
+        thread.join(DEADLINE / 2)
+        assert got == [[index * index for index in range(10)]]
+
+
 def test_a_result_that_times_out_cancels_nothing() -> None:
     """It says so, and the job may be asked again."""
     with Driver(2) as driver:

@@ -50,9 +50,9 @@ class Kernels:
         self._folders = folders
         self._shared: Kernel | None = None
 
-    def fresh(self) -> Kernel:
-        """A new one."""
-        return Kernel(self._folders.mktemp("kernel"))
+    def fresh(self, folder: Path | None = None) -> Kernel:
+        """A new one, started in that folder."""
+        return Kernel(folder or self._folders.mktemp("kernel"))
 
     def shared(self) -> Kernel:
         """The one for all; another one if the last was broken."""

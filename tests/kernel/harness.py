@@ -379,6 +379,10 @@ class Signs:
         """Which signs there are."""
         return sorted(path.name for path in self._folder.iterdir())
 
+    def allow(self, name: str) -> None:
+        """Give a sign to items that wait for it."""
+        (self._folder / name).touch()
+
     def wait_for(self, count: int, seconds: float = DEADLINE) -> None:
         """Wait for so many signs."""
         self._kernel.until(lambda: len(self.names()) >= count, f"{count} signs of items", seconds)
@@ -392,9 +396,18 @@ def _described(process: psutil.Process) -> str:
 
 
 def gone(processes: Iterable[psutil.Process], seconds: float = GONE_WITHIN) -> float:
-    """Wait until all have ended, and return how long that took."""
+    """Wait until all have ended, and return how long that took. One that nobody has reaped yet has ended too."""
     began = time.monotonic()
-    _, alive = psutil.wait_procs(list(processes), timeout=seconds)
-    left = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert not left, f"still there after {seconds:g} s: {[_described(process) for process in left]}"
+    left = list(processes)
+    while left := [process for process in left if _runs(process)]:
+        if time.monotonic() - began > seconds:
+            pytest.fail(f"still there after {seconds:g} s: {[_described(process) for process in left]}")
+        time.sleep(POLL)
     return time.monotonic() - began
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

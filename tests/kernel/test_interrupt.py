@@ -137,32 +137,30 @@ def test_stop_ends_every_kind_of_wait(
 
 
 @pytest.mark.core
-def test_stop_is_pressed_twice(kernel: Kernel, signs: Signs, figure: Callable[[str, float], None]) -> None:
-    """The second press finds the first at work, or nothing; neither harms the kernel, the workers, or the next cell."""
-    kernel.run(WORK["coroutines"])
-    kernel.run(WORK["time.sleep"].replace("def work", "def sleeper"))
-    for name in ("work", "sleeper"):
-        workers = kernel.workers()
-        for how in ("await", "result"):
-            begun = len(signs.names())
-            source = WAITS[how].source.replace("work", f"(lambda x: {name}(x + {10 * begun}))")
-            if name == "work":
-                kernel.run(f"async def shifted(x):\n    return await work(x + {10 * begun + 10})")
-                source = WAITS[how].source.replace("work", "shifted")
-            cell = kernel.begin(source)
-            signs.wait_for(begun + 2)
-            kernel.interrupt()
-            press_stop(kernel, cell, figure, f"{how}, pressed twice")
-            assert cell.error is not None
-            assert cell.error["ename"] in (WAITS[how].shows, "KeyboardInterrupt")
-            assert kernel.value("await pmap(abs, [-1, -2])") == [1, 2]
-            assert kernel.run("aiopool.last_job().done()").value is True
-        assert set(kernel.workers()) >= set(workers)
-
-
-def test_stop_in_another_cell_leaves_a_background_job_alone(
-    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None]
+@pytest.mark.parametrize("presses", [2, 5])
+@pytest.mark.parametrize("how", ["await", "result"])
+@pytest.mark.parametrize("kind", ["coroutines", "time.sleep"])
+def test_stop_is_pressed_several_times(
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], kind: str, how: str, presses: int
 ) -> None:
+    """Each press finds the one before it at work, or nothing: kernel, workers and the next cell are unharmed."""
+    kernel.run(WORK[kind])
+    kernel.value("await pmap(abs, range(4), batch=1)")
+    workers = kernel.workers()
+    cell = kernel.begin(WAITS[how].source)
+    signs.wait_for(4)
+    for _ in range(presses - 1):
+        kernel.interrupt()
+    press_stop(kernel, cell, figure, f"{how}, pressed {presses} times")
+    assert cell.error is not None
+    # A press that comes after ours has ended the wait finds Python's own handler.
+    assert cell.error["ename"] in (WAITS[how].shows, "KeyboardInterrupt")
+    assert kernel.value("await pmap(abs, [-1, -2])") == [1, 2]
+    assert kernel.value("job = aiopool.jobs()[0]\n[job.done(), job.partial(fill=None)]") == [True, [0, 10] + [None] * 6]
+    assert kernel.workers() == workers
+
+
+def test_stop_in_another_cell_leaves_a_background_job_alone(kernel: Kernel, signs: Signs) -> None:
     """What the stopped cell neither awaits nor iterates runs on, in the same processes."""
     kernel.run(
         """
@@ -176,17 +174,15 @@ def test_stop_in_another_cell_leaves_a_background_job_alone(
     )
     signs.wait_for(4)
     workers = kernel.workers()
-    for source in ("time.sleep(3600)", "await asyncio.sleep(3600)"):
-        cell = kernel.begin(f"ticker = asyncio.get_running_loop().call_later(0.05, print)\nprint('here')\n{source}")
+    # A bare await is not ours: it feels the stop when the loop next wakes, so something wakes it here.
+    ticking = "async def tick():\n    while True:\n        await asyncio.sleep(0.02)\nticker = asyncio.create_task(tick())\n"
+    for source in ("print('here')\ntime.sleep(3600)", f"{ticking}print('here')\nawait asyncio.sleep(3600)"):
+        cell = kernel.begin(source)
         cell.wait_for(lambda cell: "here" in cell.printed(), "the print of the cell")
         kernel.interrupt()
-        # A bare sleep is not ours: on this loop ipykernel's cancel waits for the next time that the loop wakes.
-        kernel.interrupt() if source.startswith("await") else None
-        if source.startswith("time"):
-            cell.finish()
-            assert cell.error is not None
-            assert cell.error["ename"] == "KeyboardInterrupt"
-    assert kernel.value("sign('go')\nset(await job) <= set(%r)" % workers) is True
+        assert cell.finish().error is not None
+    kernel.run("ticker.cancel()")
+    assert kernel.value(f"sign('go')\nset(await job) <= set({workers})") is True
     assert kernel.workers() == workers
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import decimal
 import enum
 import pathlib
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiopool import _payload as payload
@@ -45,6 +45,7 @@ own = st.one_of(
 refused = st.builds(Refusing, st.sampled_from([ValueError("no"), SystemExit(3), RecursionError(), StopIteration(1)]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(plain, own, refused), max_size=20))
 @example([])
 @example([True, 1, 1.0, "1", b"1", None])
@@ -68,6 +69,7 @@ def test_every_value_is_in_exactly_one_place(values):
     assert list(shared) == []
 
 
+@settings(deadline=None)
 @given(st.lists(plain, max_size=20))
 def test_plain_values_make_one_pickle(values):
     """Nothing is looked at one by one."""
@@ -96,9 +98,9 @@ def test_a_refusal_keeps_its_real_message(error, said):
     colon = f": {said}" if said else ""
     name = f"{__name__}.Refusing"
     advice = "Pass what it is made from (a path, a URL, plain values), and create it inside the function."
-    assert str(first) == f"the input (a {name}) cannot travel to another process{colon}. {advice}"
+    assert str(first) == f"the input ({name}) cannot travel to another process{colon}. {advice}"
     assert str(second) == (
-        f"the input (a dict) holds, under the key 'a', a value ({name}), which cannot travel to another "
+        f"the input (dict) holds, under the key 'a', a value ({name}), which cannot travel to another "
         f"process{colon}. {advice}"
     )
     assert first.__cause__ is error
@@ -153,7 +155,7 @@ def test_usual_values_of_the_standard_library_travel(notebook, child):
     globals()["Color"] = Color
     values = [
         pathlib.Path("a/b"),
-        datetime.datetime.now(datetime.UTC),
+        dt.datetime.now(dt.UTC),
         decimal.Decimal("1.10"),
         collections.OrderedDict(a=1),
         collections.Counter("abca"),

@@ -12,16 +12,16 @@ from aiopool.errors import ItemExited, NotPicklable
 REFUSED = {
     "a generator": (
         "def f(x): return (i for i in range(3))",
-        ("the result (a generator) cannot travel to another process. Write `return list(...)` in the function."),
+        ("the result (generator) cannot travel to another process. Write `return list(...)` in the function."),
     ),
     "an async generator": (
         """
-        async def f(x): 
+        async def f(x):
             async def g(): yield 1
             return g()
         """,
         (
-            "the result (a async_generator) cannot travel to another process. Write `return [x async for x "
+            "the result (async_generator) cannot travel to another process. Write `return [x async for x "
             "in ...]` in the function."
         ),
     ),
@@ -31,7 +31,7 @@ REFUSED = {
         def f(x): return g()
         """,
         (
-            "the result (a coroutine) cannot travel to another process. It was never awaited: write `return "
+            "the result (coroutine) cannot travel to another process. It was never awaited: write `return "
             "await ...` in the function."
         ),
     ),
@@ -43,7 +43,7 @@ REFUSED = {
         def f(x): return [C()]
         """,
         (
-            "the result (a list) holds a value at [0], which has the attribute `lock` (_thread.lock), which "
+            "the result (list) holds a value at [0], which has the attribute `lock` (_thread.lock), which "
             "cannot travel to another process. Return only what it guarded."
         ),
     ),
@@ -56,7 +56,7 @@ REFUSED = {
             return file
         """,
         (
-            "the result (a _io.TextIOWrapper) cannot travel to another process. Read it inside the function "
+            "the result (_io.TextIOWrapper) cannot travel to another process. Read it inside the function "
             "and return what it holds, or return its path."
         ),
     ),
@@ -69,7 +69,7 @@ REFUSED = {
             return {'s': s}
         """,
         (
-            "the result (a dict) holds, under the key 's', a value (socket.socket), which cannot travel to "
+            "the result (dict) holds, under the key 's', a value (socket.socket), which cannot travel to "
             "another process. Return plain values taken from it."
         ),
     ),
@@ -79,7 +79,7 @@ REFUSED = {
         async def f(x): return asyncio.ensure_future(asyncio.sleep(0))
         """,
         (
-            "the result (a _asyncio.Task) cannot travel to another process. It belongs to the worker's event "
+            "the result (_asyncio.Task) cannot travel to another process. It belongs to the worker's event "
             "loop. Await it inside the function, and return its result."
         ),
     ),
@@ -89,7 +89,7 @@ REFUSED = {
             def __reduce__(self): raise SystemExit('no')
         def f(x): return C()
         """,
-        ("the result (a C) cannot travel to another process: SystemExit: no. Return plain values taken from it."),
+        ("the result (C) cannot travel to another process: SystemExit: no. Return plain values taken from it."),
     ),
     "an interrupt of its own": (
         """
@@ -97,7 +97,7 @@ REFUSED = {
             def __reduce__(self): raise KeyboardInterrupt
         def f(x): return C()
         """,
-        ("the result (a C) cannot travel to another process: KeyboardInterrupt. Return plain values taken from it."),
+        ("the result (C) cannot travel to another process: KeyboardInterrupt. Return plain values taken from it."),
     ),
     "too deep": (
         """
@@ -106,7 +106,7 @@ REFUSED = {
             for _ in range(200_000): deep = [deep]
             return deep
         """,
-        "the result (a list) is nested too deeply to travel to another process. Make it flatter.",
+        "the result (list) is nested too deeply to travel to another process. Make it flatter.",
     ),
 }
 

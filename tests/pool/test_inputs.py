@@ -305,6 +305,20 @@ async def test_an_input_that_raises_lets_the_results_before_it_stand(pool, data)
     still_works(pool)
 
 
+async def test_with_failures_returned_the_error_of_the_input_is_still_its_own(pool):
+    """An item that failed before it stays a Failure, and does not stand in for it."""
+
+    def source():
+        yield from [0, 1]
+        raise OSError("the source has dried up")
+
+    job = pool.map(work.refuse, source(), on_error="return")
+    with pytest.raises(OSError, match="dried up"):
+        await shortly(job)
+    zero, one = job.partial()
+    assert (zero, str(one.error)) == (0, "odd: 1")
+
+
 def test_a_sized_input_that_ends_early_or_goes_on_has_as_many_items_as_it_gives(pool):
     """``__len__`` was a guess; what was read counts, up to what was said."""
 
@@ -315,6 +329,40 @@ def test_a_sized_input_that_ends_early_or_goes_on_has_as_many_items_as_it_gives(
     job = pool.map(work.double, Short())
     assert job.result(DEADLINE) == [2, 4, 6]
     assert len(job) == 3
+
+
+def test_an_unsized_input_waits_for_a_reader_when_too_many_bytes_wait(pool, monkeypatch):
+    """Whoever reads, or waits for all, lets it run on; nothing is lost."""
+    from aiopool._runtime import results
+
+    monkeypatch.setattr(results, "UNREAD_LIMIT", 1_000_000)
+    read = itertools.count()
+    job = pool.map(lambda x: bytes(100_000), (x for x, _ in zip(read, range(300), strict=False)), window=10)
+    until(lambda: job.snapshot().done >= 10)
+    stood = job.snapshot().done
+    quiet = 0
+
+    def is_quiet():
+        nonlocal stood, quiet
+        quiet, stood = (quiet + 1, stood) if job.snapshot().done == stood else (0, job.snapshot().done)
+        return quiet > 100
+
+    until(is_quiet)
+    assert stood < 50
+    assert len(job.result(DEADLINE)) == 300
+
+
+def test_leaving_a_pool_reads_everything_whatever_waits_for_a_reader(fresh, monkeypatch):
+    """Or it would wait for a reader that cannot come."""
+    from aiopool._runtime import results
+
+    monkeypatch.setattr(results, "UNREAD_LIMIT", 1_000_000)
+    pool = fresh(1)
+    job = pool.map(lambda x: bytes(100_000), (x for x in range(100)), window=10)
+    until(lambda: job.snapshot().done >= 10)
+    pool.close()
+    pool.join(DEADLINE)
+    assert len(job.partial()) == 100
 
 
 async def test_an_input_whose_loop_ends_breaks_the_job_by_name(pool, board: Board):
@@ -341,7 +389,36 @@ async def test_blocking_on_the_loop_that_must_feed_the_job_is_refused(pool):
     job = pool.map(work.double, numbers(10))
     with pytest.raises(WouldDeadlock, match="await it instead"):
         job.result(5)
+    with pytest.raises(WouldDeadlock, match="await it instead"):
+        next(iter(job))
     assert await shortly(job) == [2 * x for x in range(1, 11)]
+    assert job.result(0) == await job
+
+
+def test_blocking_while_the_loop_that_must_feed_the_job_does_not_run_is_refused(pool):
+    """It would start again only after the wait."""
+
+    async def start():
+        return pool.map(work.double, numbers(10))
+
+    loop = asyncio.new_event_loop()
+    job = loop.run_until_complete(start())
+    with pytest.raises(WouldDeadlock, match="await it instead"):
+        job.result(5)
+    assert loop.run_until_complete(job.wait(DEADLINE))
+    assert job.result(0) == [2 * x for x in range(1, 11)]
+    loop.close()
+
+
+async def test_leaving_a_pool_by_blocking_the_loop_that_must_feed_it_is_refused(fresh):
+    """``with`` instead of ``async with``, and ``join()``."""
+    pool = fresh(1)
+    job = pool.map(work.double, numbers(10))
+    pool.close()
+    with pytest.raises(WouldDeadlock, match="await it instead"):
+        pool.join(5)
+    assert await shortly(job) == [2 * x for x in range(1, 11)]
+    pool.join(DEADLINE)
 
 
 def test_results_of_an_unsized_input_are_dropped_as_they_are_handed_out(pool):

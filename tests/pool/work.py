@@ -47,6 +47,12 @@ def nap(seconds: float) -> int:
     return os.getpid()
 
 
+async def blocking_coroutine(seconds: float) -> int:
+    """Do what notebooks are full of: never await."""
+    time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+    return os.getpid()
+
+
 async def doze(seconds: float) -> int:
     """Wait for a while; tell which worker did."""
     await asyncio.sleep(seconds)

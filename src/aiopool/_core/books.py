@@ -156,10 +156,14 @@ class Books:
             worker.asks[job.id] = [*asks, count]
             self.orders.append(f.SendAskBack(worker.id, job.id, count))
 
-    def drain(self, worker: WorkerBook) -> None:
-        """Order the worker to hand back everything that has not started."""
+    def drain(self, worker: WorkerBook, *, for_good: bool = False) -> None:
+        """Order the worker to hand back what has not started; ``for_good``: it will never take anything again.
+
+        Else it keeps items that belong there, pinned ones and suspects: they would only come back, and two kinds could
+        drive each other out of a worker for ever.
+        """
         for job in list(worker.jobs.values()):
-            if job.crew[worker.id].out:
+            if job.crew[worker.id].out and (for_good or not (job.opened.pinned or worker.alone)):
                 self.ask_back(worker, job, ALL)
 
     def due(self, time: float) -> None:

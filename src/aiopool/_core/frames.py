@@ -61,7 +61,7 @@ class Function:
     """To a worker, once a job: the function, and in ``flags`` how to call it.
 
     ASYNC: it is a coroutine function. ONCE: a single item uses it. UNPACK: a tuple becomes ``*args``, a mapping
-    ``**kwargs``. CALL: the item is ``(args, kwargs)``.
+    ``**kwargs``. CALL: the item is ``(args, kwargs)``. NEVER_AGAIN: no item may be begun twice.
     """
 
     kind: ClassVar[int] = 2
@@ -69,6 +69,7 @@ class Function:
     ONCE: ClassVar[int] = 2
     UNPACK: ClassVar[int] = 4
     CALL: ClassVar[int] = 8
+    NEVER_AGAIN: ClassVar[int] = 16
     job: int
     flags: int
     data: Bytes

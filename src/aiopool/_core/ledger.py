@@ -110,13 +110,12 @@ class Ledger:
     # --- after every fact ------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        while True:
-            self._team.staff()
-            if self._team.is_stuck:
-                self._give_up()
-            self._spread.run()
-            if not self._team.watch():
-                break
+        self._team.dismiss()
+        self._team.staff()
+        if self._team.is_stuck:
+            self._give_up()
+        self._spread.run()
+        self._team.watch()
         if self._books.state == "closing" and not self._books.jobs:
             self._part()
 

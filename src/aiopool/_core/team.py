@@ -101,7 +101,7 @@ class Team:
             self.kill(worker, "it is not needed any more")
         elif worker.state == "ready":
             self._leave(worker, "retiring")
-            self._books.drain(worker)
+            self._books.drain(worker, for_good=True)
             self.part(worker)
 
     def part(self, worker: WorkerBook) -> None:
@@ -226,8 +226,8 @@ class Team:
 
     # --- a kind without a worker -----------------------------------------------------------------------------------
 
-    def watch(self) -> bool:
-        """See to kinds that wait for a worker, and to workers beyond the pool's size; whether anything has changed."""
+    def watch(self) -> None:
+        """Note which kinds wait for a worker that the other one keeps."""
         books = self._books
         for kind in KINDS:
             if not books.is_short(kind):
@@ -235,10 +235,12 @@ class Team:
             elif kind not in self._stalled and (books.loaded[OTHER[kind]] or self._split is not None):
                 self._stalled[kind] = books.now
                 books.due(books.now + policy.DRAIN_SECONDS)
-        spare = [extra for kind, extra in self._extras.items() if self._has_one_for(kind)]
-        for worker in spare:
-            self.retire(worker)
-        return bool(spare)
+
+    def dismiss(self) -> None:
+        """Let workers beyond the pool's size go when the pool has one of its own for what they do."""
+        for kind, extra in list(self._extras.items()):
+            if self._has_one_for(kind):
+                self.retire(extra)
 
     def _has_one_for(self, kind: Kind) -> bool:
         """Whether one of the pool's own workers serves this kind."""

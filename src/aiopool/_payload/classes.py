@@ -21,6 +21,7 @@ import io
 import itertools
 import pickle
 import threading
+import types
 import weakref
 import zlib
 from collections.abc import Callable
@@ -100,7 +101,7 @@ class _DefinitionPickler(Pickler):
         self._subject = subject
 
     def persistent_id(self, obj: Any) -> str | None:
-        if not isinstance(obj, type) or not travels_by_value(obj):
+        if not issubclass(type(obj), type) or not travels_by_value(obj):
             return None
         if obj is not self._subject:
             self.needs[obj] = None
@@ -236,10 +237,29 @@ def _take(make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
     found = _named(arguments[-2])
     if found is not None:
         return found
-    cls = make(*arguments)
+    cls = _make(make, arguments)
     _given[cls] = _NOTHING
     _keep(cls)
     return cls
+
+
+def _make(make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    """Make a class without running the ``__init_subclass__`` of bases that came from elsewhere, too.
+
+    What that did where the class was defined is in the class and in the globals already; and its arguments are not
+    known here.
+    """
+    bases = types.resolve_bases(arguments[2] if make is innards._make_skeleton_class else arguments[0])  # noqa: SLF001
+    ancestors = dict.fromkeys(ancestor for base in bases for ancestor in base.__mro__ if ancestor in _given)
+    hooks = {each: vars(each)["__init_subclass__"] for each in ancestors if "__init_subclass__" in vars(each)}
+    with _lock:
+        try:
+            for each in hooks:
+                type.__delattr__(each, "__init_subclass__")
+            return make(*arguments)
+        finally:
+            for each, hook in hooks.items():
+                type.__setattr__(each, "__init_subclass__", hook)
 
 
 def _set_state(cls: type, told: tuple[Stamp, Any]) -> None:

@@ -30,7 +30,8 @@ _MOST_TRIES = 300
 _MOST_MEMBERS = 1000
 _CachedFunction = type(functools.cache(len))
 
-# The plain descriptors: a metaclass may override these names, and raise.
+# The plain descriptors: a class or its metaclass may override these names, and raise.
+_cause = BaseException.__dict__["__cause__"]
 _qualname = type.__dict__["__qualname__"]
 _module = type.__dict__["__module__"]
 
@@ -42,12 +43,12 @@ def blame_function(name: str, fn: object, error: BaseException, try_part: Try) -
 
 def blame_input(value: object, error: BaseException, try_part: Try) -> str:
     """A sentence for an argument that cannot travel."""
-    return _blame(f"the input (a {type_name(value)})", value, error, try_part, _INPUT_ADVICE)
+    return _blame(f"the input ({type_name(value)})", value, error, try_part, _INPUT_ADVICE)
 
 
 def blame_result(value: object, error: BaseException, try_part: Try) -> str:
     """A sentence for a result that cannot travel."""
-    return _blame(f"the result (a {type_name(value)})", value, error, try_part, _RESULT_ADVICE)
+    return _blame(f"the result ({type_name(value)})", value, error, try_part, _RESULT_ADVICE)
 
 
 def type_name(value: object) -> str:
@@ -59,7 +60,7 @@ def type_name(value: object) -> str:
 
 
 def _blame(subject: str, thing: object, error: BaseException, try_part: Try, advice: Mapping[str, str]) -> str:
-    if _is_too_deep(error):
+    if any(issubclass(type(each), RecursionError) for each in (error, _cause.__get__(error))):
         return f"{subject} is nested too deeply to travel to another process. Make it flatter."
     reason = _reason(error)
     try:
@@ -75,18 +76,13 @@ def _blame(subject: str, thing: object, error: BaseException, try_part: Try, adv
         return f"{subject} cannot travel to another process{reason}."
 
 
-def _is_too_deep(error: BaseException) -> bool:
-    return isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)
-
-
 def _reason(error: BaseException) -> str:
     """The message of a refusal that a user's own code made; the standard ones add nothing to the name and the type."""
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - a user's exception may fail in its own message
         text = "its message cannot be shown"
-    standard = isinstance(error, TypeError | pickle.PicklingError) and _STANDARD_REFUSAL.match(text)
-    if standard:
+    if issubclass(type(error), TypeError | pickle.PicklingError) and _STANDARD_REFUSAL.match(text):
         return ""
     return f": {type_name(error)}: {text.removesuffix('.')}" if text else f": {type_name(error)}"
 
@@ -252,6 +248,7 @@ _FUNCTION_ADVICE = {
     "async generator": "Use a list instead: [x async for x in ...].",
     "coroutine": "Await it first, and use what it returns.",
     "asyncio": "It belongs to this event loop. Await it first and use its result, or create it inside the function.",
+    "limit": "Each worker has an event loop of its own. Use concurrency=... or rate=... of the map instead.",
     "notebook": "It lives in the notebook's kernel. Return a value from the function, and use it here on the results.",
     "pool": "Pools and jobs stay where they were made. Use their results.",
     "": "Create it inside the function, or once per worker with @aiopool.per_worker.",
@@ -288,6 +285,7 @@ _KINDS = {
     "threading.Barrier": "lock",
     "multiprocessing.synchronize.SemLock": "lock",
     "_io._IOBase": "file",
+    "asyncio.locks._ContextManagerMixin": "limit",
     "_asyncio.Future": "asyncio",
     "asyncio.futures.Future": "asyncio",
     "asyncio.events.AbstractEventLoop": "asyncio",

@@ -7,6 +7,7 @@ kernel can always show what happened, even if it cannot rebuild the type.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import pickle
@@ -16,10 +17,13 @@ from typing import Any, NamedTuple, cast
 
 from aiopool._payload import rebuilding
 from aiopool._payload.culprits import type_name
-from aiopool._payload.tracebacks import EXITS, Frame, build, is_library, read, user_part
+from aiopool._payload.tracebacks import Frame, build, is_library, read, user_part
 from aiopool.errors import ItemExited, RemoteError
 
-__all__ = ["dump_error", "load_error"]
+__all__ = ["EXITS", "dump_error", "load_error"]
+
+EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration, StopAsyncIteration)
+"""Raised as they are, these end or confuse the event loop of whoever waits."""
 
 _LONGEST_CHAIN = 20
 _MOST_RECORDS = 256
@@ -79,10 +83,10 @@ class _Family:
                     todo.append((member, depth))
                 self._wrapped.add(self._numbers.get(id(member), 0))
             links = [link for link in (_cause.__get__(error), _context.__get__(error)) if link is not None]
-            if depth >= _LONGEST_CHAIN and links:
+            if depth < _LONGEST_CHAIN:
+                todo.extend((link, depth + 1) for link in links if self._meet(link))
+            if any(self._number(link) is None for link in links):
                 self._cut.append(error)
-                continue
-            todo.extend((link, depth + 1) for link in links if self._meet(link))
 
     def _meet(self, error: BaseException) -> bool:
         """Give it a number; False if it has one, or if there are too many."""
@@ -191,9 +195,9 @@ def load_error(data: bytes | memoryview) -> BaseException:
     """The exception that :func:`dump_error` told, with its chain, notes and traceback. Never raises."""
     try:
         records, formatted = cast("tuple[list[_Told], str]", pickle.loads(data))  # noqa: S301
+        return _Rebuilt(records, formatted).root()
     except BaseException as error:  # noqa: BLE001 - a damaged record must not lose the item
-        return RemoteError(f"the item failed, and its error cannot be read: {error}")
-    return _Rebuilt(records, formatted).root()
+        return RemoteError(f"the item failed, and its error cannot be read: {type_name(error)}: {_text(error)}")
 
 
 class _Rebuilt:
@@ -208,7 +212,7 @@ class _Rebuilt:
         for number, told in enumerate(self._records):
             error = self._make(number)
             if told.notes:
-                vars(error)["__notes__"] = list(told.notes)
+                object.__setattr__(error, "__notes__", list(told.notes))
             _traceback.__set__(error, build(told.frames))
         for number, told in enumerate(self._records):
             error = self._make(number)

@@ -8,7 +8,8 @@ import pickle
 
 from aiopool._payload.classes import HomewardPickler
 from aiopool._payload.culprits import blame_result
-from aiopool._payload.tracebacks import EXITS, without_library_frames
+from aiopool._payload.errors_as_data import EXITS
+from aiopool._payload.tracebacks import without_library_frames
 from aiopool.errors import ItemExited, NotPicklable
 
 __all__ = ["dump_value", "load_value"]

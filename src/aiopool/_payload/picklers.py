@@ -12,6 +12,7 @@ import io
 import sys
 import threading
 import types
+import typing
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -88,6 +89,19 @@ def _reduce_cached_function(obj: Any) -> Reduced:
     return _make_cached_function, (obj.__wrapped__, settings["maxsize"], settings["typed"]), own or None
 
 
+def _reduce_type_variable(obj: Any) -> Reduced:
+    """An annotation of a cell, such as ``UserId = NewType("UserId", int)``, says that it is importable, too."""
+    name = obj.__name__
+    if innards._lookup_module_and_qualname(obj, name) is not None:  # noqa: SLF001
+        return name
+    kind = type(obj)
+    if kind is typing.NewType:
+        return kind, (name, obj.__supertype__)
+    if kind in _TYPE_ALIASES:
+        return kind, (name, obj.__value__)
+    return kind, (name,)
+
+
 def _reduce_cached_property(obj: functools.cached_property[Any]) -> Reduced:
     """Before Python 3.12 a cached property holds a lock, which a new one makes for itself."""
     state = {"attrname": obj.attrname, "__doc__": obj.__doc__}
@@ -112,8 +126,13 @@ def _reduce_text_file(obj: io.TextIOWrapper) -> Reduced:
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
 
 
+_TYPE_ALIASES: list[type] = [
+    getattr(typing, name) for name in ("TypeAliasType",) if hasattr(typing, name)
+]  # From 3.12.
+
 _REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     _CachedFunction: _reduce_cached_function,
+    **dict.fromkeys((typing.NewType, typing.ParamSpec, typing.TypeVarTuple, *_TYPE_ALIASES), _reduce_type_variable),
     functools.cached_property: _reduce_cached_property,
     weakref.WeakKeyDictionary: _reduce_weak_mapping,
     weakref.WeakValueDictionary: _reduce_weak_mapping,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from aiopool._payload.classes import new_epoch
 from aiopool._payload.items import dump_items, load_item, load_shared
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ class Ref(Generic[T]):
 
     def __init__(self, value: T) -> None:
         """Pickle the value; raises NotPicklable where that cannot be done."""
+        new_epoch()  # No job starts here, but classes of cells too must be put as they are now.
         encoded = dump_items((value,))
         if encoded.refused:
             raise encoded.refused[0][1]

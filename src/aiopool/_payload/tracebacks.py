@@ -8,7 +8,6 @@ a tiny function, compiled with the file name and positions of the original, that
 from __future__ import annotations
 
 import ast
-import asyncio
 import functools
 import itertools
 import os
@@ -18,17 +17,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-__all__ = ["EXITS", "Frame", "build", "is_library", "read", "user_part", "without_library_frames"]
-
-EXITS = (
-    SystemExit,
-    KeyboardInterrupt,
-    GeneratorExit,
-    asyncio.CancelledError,
-    StopIteration,
-    StopAsyncIteration,
-)
-"""Raised as they are, these end or confuse the event loop of whoever waits."""
+__all__ = ["Frame", "build", "is_library", "read", "user_part", "without_library_frames"]
 
 _LIBRARY = tuple(
     os.path.dirname(path) + os.sep  # noqa: PTH120 - compared with the file names of code, which are strings
@@ -147,16 +136,11 @@ def _compile(frame: Frame) -> types.CodeType:
         "end_lineno": frame.end_line if known else frame.line,
         "end_col_offset": frame.end_column if known else 0,
     }
-    start: dict[str, Any] = {
-        "lineno": frame.first_line,
-        "col_offset": 0,
-        "end_lineno": frame.first_line,
-        "end_col_offset": 0,
-    }
+    start: dict[str, Any] = {"lineno": frame.first_line, "col_offset": 0}
+    start |= {"end_lineno": frame.first_line, "end_col_offset": 0, "type_params": []}  # The last is for 3.12 and later.
     raising = ast.Raise(exc=ast.Name(id="_HereError", ctx=ast.Load(), **where), cause=None, **where)
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     function = ast.FunctionDef(name="_", args=nothing, body=[raising], decorator_list=[], **start)
-    function.type_params = []  # type: ignore[attr-defined]  # Python 3.12 and later ask for it
     module = compile(ast.Module([function], []), frame.filename, "exec", dont_inherit=True)
     code = next(constant for constant in module.co_consts if isinstance(constant, types.CodeType))
     return code.replace(co_name=frame.name, co_qualname=frame.qualname, co_firstlineno=frame.first_line)

@@ -52,6 +52,7 @@ class Driver:
         self._recoder = Recoder(self)
         self._workers: dict[int, WorkerProxy] = {}
         self._runs = Runs(self._io.loop, self._recoder, self._tell, self._picture_job)
+        self._feeders: dict[int, Feeder] = {}
         self._job_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
@@ -81,11 +82,20 @@ class Driver:
     def open(self, spec: JobSpec, results: Results, feed: Callable[[Feeder], None] | None) -> int:
         """Begin a job; its number."""
         job = next(self._job_ids)
-        feeder = Feeder(job, self, self._recoder, spec.keep) if feed else None
+        feeder = Feeder(job, self, self._recoder, spec.encode, spec.keep) if feed else None
         run = Run(job, spec, results, feeder, time.monotonic())
-        self._io.call(self._runs.open, run)
-        if feed and feeder:
-            feed(feeder)
+        try:
+            if feed and feeder:
+                results.on_room = lambda: self._io.call(self._runs.read_on, job)
+                self._feeders[job] = feeder
+                self._io.call(self._runs.open, run)
+                feed(feeder)
+            else:
+                self._io.call(self._runs.open, run)
+        except BaseException:
+            # Stop may come at any line; a job that nobody feeds or holds must not wait in the ledger for ever.
+            self.cancel(job, stopped=True)
+            raise
         return job
 
     def cancel(self, job: int, *, stopped: bool) -> None:
@@ -100,9 +110,13 @@ class Driver:
         """Let the job go on. Any thread."""
         self._io.call(self._tell, f.ResumeAsked(job))
 
-    def must_not_block(self, job: int) -> bool:  # noqa: ARG002  # what feeds the job will matter, too
-        """Whether a blocking wait on this very thread could never end. Any thread."""
-        return self._io.is_current
+    def must_not_block(self, job: int) -> bool:
+        """Whether a blocking wait on this very thread could never end; with -1, for the pool's end. Any thread."""
+        if self._io.is_current:
+            return True
+        feeder = self._feeders.get(job)
+        feeders = list(self._feeders.values()) if job < 0 else [feeder] if feeder is not None else []
+        return any(feeder.needs_this_thread() for feeder in feeders)
 
     def snapshot_job(self, job: int) -> JobSnapshot | None:
         """A picture of the job, None when it has ended. Any thread."""
@@ -126,7 +140,7 @@ class Driver:
 
     def close(self) -> None:
         """End when the jobs have; ``closed`` tells. Any thread."""
-        self._io.call(self._tell, f.CloseAsked())
+        self._io.call(self._close)
 
     def terminate(self) -> None:
         """End now; ``closed`` tells. Any thread."""
@@ -155,6 +169,11 @@ class Driver:
         """Reading raised."""
         self._io.call(self._runs.break_input, job, total, error)
 
+    def _close(self) -> None:
+        for run in self._runs:
+            run.results.read_everything()  # The end waits for the jobs, which must not wait for readers.
+        self._tell(f.CloseAsked())
+
     # --- how jobs end ----------------------------------------------------------------------------------------------
 
     def _settle_lost(self, order: f.SettleLost) -> None:
@@ -167,7 +186,8 @@ class Driver:
         run = self._runs.get(order.job)
         if run is None:
             return
-        error = run.broken if order.how == "failed" and run.results.first_failure is None else None
+        of_item = run.spec.stop_on_failure and run.results.first_failure is not None
+        error = run.broken if order.how == "failed" and not of_item else None
         self._finish(run, Ending(order.how, error))
 
     def _end_start_failed(self, order: f.EndStartFailed) -> None:
@@ -187,6 +207,7 @@ class Driver:
         # What a worker printed before its result must not come after the end.
         for worker in self._workers.values():
             worker.drain_output()
+        self._feeders.pop(run.id, None)
         self._runs.end(run, ending)
 
     # --- workers ---------------------------------------------------------------------------------------------------

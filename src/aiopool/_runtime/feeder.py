@@ -19,6 +19,8 @@ from aiopool.errors import InputLost
 
 STOP = object()
 
+Encode = Callable[[Sequence[object]], _payload.EncodedItems]
+
 
 class Sink(Protocol):
     """Who takes what feeders make. Every method may be called from any thread."""
@@ -44,14 +46,14 @@ class Recoder:
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def put(self, job: int, items: Sequence[int], values: Sequence[object]) -> None:
+    def put(self, job: int, items: Sequence[int], values: Sequence[object], encode: Encode) -> None:
         """Pickle these and supply them."""
         if self._thread is None:
             self._thread = threading.Thread(
                 target=contextvars.Context().run, args=(self._run,), name="aiopool-recoder", daemon=True
             )
             self._thread.start()
-        self._work.put((job, items, values))
+        self._work.put((job, items, values, encode))
 
     def stop(self) -> None:
         """End the thread once what was put is done."""
@@ -59,8 +61,8 @@ class Recoder:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not STOP:
-            job, items, values = work
-            self._sink.supplied(job, items, _payload.dump_items(values))
+            job, items, values, encode = work
+            self._sink.supplied(job, items, encode(values))
 
 
 class Credit:
@@ -95,21 +97,28 @@ class Credit:
 class Feeder:
     """Reads one job's input on one thread, in a copy of the caller's context.
 
-    ``keep(index, values)`` is told what was read, before it is supplied.
+    ``encode`` pickles values for the job's function; ``keep(index, values)`` is told what was read, before that.
     """
 
     def __init__(
-        self, job: int, sink: Sink, recoder: Recoder, keep: Callable[[int, Sequence[object]], None] | None
+        self,
+        job: int,
+        sink: Sink,
+        recoder: Recoder,
+        encode: Encode,
+        keep: Callable[[int, Sequence[object]], None] | None,
     ) -> None:
         self.credit = Credit()
         self._job = job
         self._sink = sink
         self._recoder = recoder
+        self._encode = encode
         self._keep = keep
         self._read = 0
         self._part: list[object] = []
         self._part_lock = threading.Lock()
         self._context = contextvars.copy_context()
+        self._pumping: asyncio.Task[None] | None = None
 
     def start_sized(self, indices: Sequence[int], values: Iterable[object]) -> None:
         """Read an input whose length is known; ``indices`` are its items' numbers."""
@@ -127,6 +136,16 @@ class Feeder:
             self._start(lambda: asyncio.run(self._pump(values)))
         else:
             self._pumping = loop.create_task(self._pump(values), context=self._context)
+
+    def needs_this_thread(self) -> bool:
+        """Whether the loop that reads the input cannot turn while this thread blocks, or does not run at all."""
+        if self._pumping is None or self._pumping.done():
+            return False
+        loop = self._pumping.get_loop()
+        try:
+            return loop is asyncio.get_running_loop()
+        except RuntimeError:
+            return not loop.is_running()
 
     def stop(self) -> None:
         """The job has ended. A thread inside the input's own code ends when that returns."""
@@ -173,7 +192,7 @@ class Feeder:
         if self._keep is not None:
             self._keep(first, chunk)
         self._read += len(chunk)
-        self._sink.supplied(self._job, indices[first : self._read], _payload.dump_items(chunk))
+        self._sink.supplied(self._job, indices[first : self._read], self._encode(chunk))
 
     # --- unsized ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +233,7 @@ class Feeder:
                 return
             part, self._part = self._part, []
             first = self._read - len(part)
-            self._recoder.put(self._job, range(first, first + len(part)), part)
+            self._recoder.put(self._job, range(first, first + len(part)), part, self._encode)
 
     # --- async -----------------------------------------------------------------------------------------------------
 

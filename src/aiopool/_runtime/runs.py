@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from aiopool import _payload
 from aiopool._core import facts as f
-from aiopool._runtime.feeder import Feeder, Recoder
+from aiopool._runtime.feeder import Encode, Feeder, Recoder
 from aiopool._runtime.results import Ending, RawFailure, Results
 from aiopool.telemetry import JobSnapshot, JobState, Surface
 
@@ -25,9 +25,9 @@ SHOW_EVERY = 0.1
 class JobSpec:
     """What the pool's front door knows of a job when it opens it.
 
-    A job without a feeder brings its items with it, in ``brought``. ``value_of`` gives the value of an item again,
-    for which ``keep`` is told what was read and ``forget`` what nobody needs any more. ``expected`` is what the user
-    said of an unsized input's length.
+    ``encode`` pickles items so that they fit the function. A job without a feeder brings its items with it, in
+    ``brought``. ``value_of`` gives the value of an item again, for which ``keep`` is told what was read and ``forget``
+    what nobody needs any more. ``expected`` is what the user said of an unsized input's length.
     """
 
     name: str
@@ -42,6 +42,7 @@ class JobSpec:
     stop_on_failure: bool = True
     single: bool = False
     pinned: bool = False
+    encode: Encode
     value_of: Callable[[int], object]
     keep: Callable[[int, Sequence[object]], None] | None = None
     forget: Callable[[Sequence[int]], None] | None = None
@@ -62,6 +63,7 @@ class Run:
     started: float
     batches: dict[int, tuple[Sequence[int], _payload.EncodedItems]] = field(default_factory=dict)
     broken: BaseException | None = None
+    held: f.Supply | None = None
 
     def picture(self, state: JobState, in_flight: int = 0) -> JobSnapshot:
         """How far it is."""
@@ -186,12 +188,23 @@ class Runs:
             self._tell(f.InputBroken(job, total))
 
     def supply(self, order: f.Supply) -> None:
-        """Let the feeder read on."""
+        """Let the feeder read on, unless too much waits for a reader."""
         run = self.get(order.job)
-        if run is not None and run.feeder is not None:
-            run.feeder.credit.grant(order.upto, order.size, hungry=order.hungry)
-            if order.hungry:
-                run.feeder.collect()
+        if run is None or run.feeder is None:
+            return
+        if not run.results.room():
+            run.held = order
+            return
+        run.held = None
+        run.feeder.credit.grant(order.upto, order.size, hungry=order.hungry)
+        if order.hungry:
+            run.feeder.collect()
+
+    def read_on(self, job: int) -> None:
+        """A reader has made room: carry out the last order that had to wait."""
+        run = self.get(job)
+        if run is not None and run.held is not None:
+            self.supply(run.held)
 
     def recode(self, order: f.Recode) -> None:
         """Make a batch of items that were sent before."""
@@ -202,7 +215,8 @@ class Runs:
             if tuple(items) == tuple(order.items):
                 self._loop.call_soon(self.take_supply, order.job, items, encoded)
                 return
-        self._recoder.put(order.job, order.items, [run.spec.value_of(index) for index in order.items])
+        values = [run.spec.value_of(index) for index in order.items]
+        self._recoder.put(order.job, order.items, values, run.spec.encode)
 
     # --- display ---------------------------------------------------------------------------------------------------
 

@@ -39,10 +39,18 @@ class IOThread:
         if not self._notified:
             self._notified = True
             try:
-                self.loop.call_soon_threadsafe(self._take_calls, context=contextvars.Context())
-            except RuntimeError:
-                if not self.loop.is_closed():
-                    raise
+                self._wake()
+            except BaseException:
+                # Stop, in the middle of it: whoever finds the mark relies on the wake-up, so it must come all the same.
+                self._wake()
+                raise
+
+    def _wake(self) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self._take_calls, context=contextvars.Context())
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
 
     def ask(self, function: Callable[..., T], *args: Any, timeout: float = 30.0) -> T:
         """Run this on the thread and wait for what it returns; once the loop has ended, run it here."""

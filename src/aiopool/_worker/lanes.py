@@ -83,12 +83,12 @@ class Lane:
             called = job.call(entry)
             if not isinstance(called, types.CoroutineType):
                 called = _awaited(called)
-            value = await self._stepped(called, entry)
+            value = await stepped(self._host, job, entry, called)
         except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
             now = perf_counter()
             if job.cancelled:
                 entry.batch.done += 1
-            elif isinstance(error, asyncio.CancelledError) and self._reused and not job.once:
+            elif isinstance(error, asyncio.CancelledError) and self._reused and job.may_rerun:
                 # Nobody of ours ordered it; an earlier item of this lane may have left it behind. In a Task of its
                 # own the item shows whether it is its own doing.
                 job.queue.appendleft(entry._replace(fresh=True))
@@ -100,33 +100,36 @@ class Lane:
         self._host.marks.slots[self._slot] = 0
         return now
 
-    @types.coroutine
-    def _stepped(self, coroutine: Coroutine[Any, Any, object], entry: Entry) -> Generator[Any, Any, object]:
-        """Step the item in a Context of its own, and let the lane's Task wait for whatever the item waits for."""
-        context = self._host.context.copy()
-        host, slots, job, code = self._host, self._host.marks.slots, self._job, entry.code
-        step, thrown = coroutine.send, None
-        first = True
-        while True:
-            host.stepping = entry
-            host.stepping_job = job
-            slots[0] = code
-            try:
-                waits_for = context.run(step, None) if thrown is None else context.run(coroutine.throw, thrown)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                host.stepping_job = None
-                host.stepping = None
-                slots[0] = 0
-            if first:
-                first = False
-                host.open_lane(job)
-            try:
-                yield waits_for
-                thrown = None
-            except BaseException as error:  # noqa: BLE001  # cancellation included: it is thrown into the item
-                thrown = error
+
+@types.coroutine
+def stepped(
+    host: Host, job: JobRun, entry: Entry, coroutine: Coroutine[Any, Any, object]
+) -> Generator[Any, Any, object]:
+    """Step the item in a Context of its own, and let the Task that runs here wait for whatever the item waits for."""
+    context = host.context.copy()
+    slots, code = host.marks.slots, entry.code
+    step, thrown = coroutine.send, None
+    first = True
+    while True:
+        host.stepping = entry
+        host.stepping_job = job
+        slots[0] = code
+        try:
+            waits_for = context.run(step, None) if thrown is None else context.run(coroutine.throw, thrown)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            host.stepping_job = None
+            host.stepping = None
+            slots[0] = 0
+        if first:
+            first = False
+            host.open_lane(job)
+        try:
+            yield waits_for
+            thrown = None
+        except BaseException as error:  # noqa: BLE001  # cancellation included: it is thrown into the item
+            thrown = error
 
 
 async def _awaited(value: Any) -> object:

@@ -14,10 +14,10 @@ import threading
 import types
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames
-from aiopool._worker.lanes import Lane
+from aiopool._worker.lanes import Lane, stepped
 from aiopool._worker.outbox import Outbox
 from aiopool._worker.work import Entry, JobRun, MarkPage
 
@@ -50,6 +50,8 @@ class Runner:
         self._main = threading.get_ident()
         self._turns: deque[JobRun] = deque()
         self._cancels: deque[JobRun] = deque()
+        self._in_def = False
+        self._counting_threads = threading.Lock()
         signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
 
     def run(self) -> None:
@@ -81,12 +83,14 @@ class Runner:
             if not job.in_turns:
                 job.in_turns = True
                 self._turns.append(job)
-            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.loop.call_soon_threadsafe(self._turn_to_defs)
 
     def cancel(self, job: JobRun) -> None:
         """Drop what has not started, cancel what runs; Dropped is sent when nothing is left."""
         job.cancelled = True
         job.queue.clear()
+        # What only waited is gone at once, also while the main thread is busy with something else.
+        self._drop_if_empty(job)
         self._cancels.append(job)
         self.loop.call_soon_threadsafe(self._process_cancels)
         if not job.is_async:
@@ -139,8 +143,15 @@ class Runner:
             self._drop_if_empty(job)
 
     def _drop_if_empty(self, job: JobRun) -> None:
-        if job.cancelled and not job.tasks and not job.threads and not job.running and job.id in self.jobs:
-            del self.jobs[job.id]
+        """Say so when nothing is left of a cancelled job. Any thread.
+
+        Whoever takes an entry counts itself first and looks at ``cancelled`` second; the link thread sets that first
+        and looks at the counts second. So nothing starts after this was said.
+        """
+        empty = job.cancelled and not job.tasks and not job.threads and not job.running
+        if empty and self.jobs.pop(job.id, None) is not None:
+            # Values that wait here are of batches that the parent forgets with this.
+            self.outbox.flush()
             self._send(frames.Dropped(job.id))
 
     # --- coroutines ------------------------------------------------------------------------------------------------
@@ -163,6 +174,11 @@ class Runner:
 
     # --- functions -------------------------------------------------------------------------------------------------
 
+    def _turn_to_defs(self) -> None:
+        # Inside a def item the loop runs for a coroutine that it returned: items that have come wait for its end.
+        if not self._in_def:
+            self.loop.stop()
+
     def _run_defs(self) -> None:
         """Run ``def`` items until none is left, one of each job in turn."""
         while self._turns and not self.closing:
@@ -179,9 +195,12 @@ class Runner:
                 else:
                     self._forget_single(job)
                 continue
+            self._in_def = True
             self._run_def(job, entry)
+            self._in_def = False
             if self._cancels:
                 self._process_cancels()
+            self._drop_if_empty(job)
             if len(self._turns) > 1:
                 self._turns.rotate(-1)
 
@@ -213,14 +232,37 @@ class Runner:
         value = self.context.copy().run(job.call, entry)
         if isinstance(value, types.CoroutineType):
             # A lambda or wrapper around a coroutine function looks like a def.
-            return self.loop.run_until_complete(value)
+            return self._complete(job, entry, value)
         return value
+
+    def _complete(self, job: JobRun, entry: Entry, coroutine: types.CoroutineType[Any, Any, object]) -> object:
+        """Run a coroutine in the worker's own loop to its end, as a lane would: it can be cancelled there."""
+
+        async def run() -> object:
+            return await stepped(self, job, entry, coroutine)
+
+        self.stepping_job = None
+        self.stepping = None
+        slot = self.marks.take()
+        self.marks.slots[slot] = entry.code
+        task = self.loop.create_task(run())
+        job.tasks.add(task)
+        if job.cancelled:
+            task.cancel()  # It was too late for the signal, and too early for the loop.
+        try:
+            return self.loop.run_until_complete(task)
+        finally:
+            job.tasks.discard(task)
+            self.marks.give(slot)
 
     # --- functions in threads, for a concurrency above the number of workers ---------------------------------------
 
     def _open_threads(self, job: JobRun) -> None:
-        for _ in range(min(job.lanes - job.threads, len(job.queue))):
-            job.threads += 1
+        """Start threads for what is queued. The link thread and threads that end come here."""
+        with self._counting_threads:
+            count = max(0, min(job.lanes - job.threads, len(job.queue)))
+            job.threads += count
+        for _ in range(count):
             threading.Thread(target=self._thread, args=(job,), name=f"aiopool-item-{job.id}", daemon=True).start()
 
     def _thread(self, job: JobRun) -> None:
@@ -234,6 +276,8 @@ class Runner:
             started = perf_counter()
             try:
                 value = self.context.copy().run(job.call, entry)
+                if isinstance(value, types.CoroutineType):
+                    value = asyncio.run(value)
             except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
                 if not job.cancelled:
                     self.outbox.error(job, entry, error, perf_counter() - started)
@@ -242,10 +286,9 @@ class Runner:
                 self.outbox.value(job, entry, value, now - started, now)
             self.marks.slots[slot] = 0
         self.marks.give(slot)
-        self.loop.call_soon_threadsafe(self._thread_ended, job)
-
-    def _thread_ended(self, job: JobRun) -> None:
-        job.threads -= 1
+        with self._counting_threads:
+            job.threads -= 1
         self._drop_if_empty(job)
+        # Something may have been queued between the look at the queue and the count.
         if not job.cancelled:
             self._open_threads(job)

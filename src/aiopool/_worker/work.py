@@ -70,12 +70,13 @@ class JobRun:
         self.id = frame.job
         self.is_async = bool(frame.flags & frames.Function.ASYNC)
         self.once = bool(frame.flags & frames.Function.ONCE)
+        self.may_rerun = not frame.flags & (frames.Function.ONCE | frames.Function.NEVER_AGAIN)
         self._call = _CALLS[frame.flags & (frames.Function.UNPACK | frames.Function.CALL)]
         self.lanes = 1
         self.queue: deque[Entry] = deque()
         self.cancelled = False
         self.in_turns = False
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.threads = 0
         self.running = 0
         self._data: frames.Bytes | None = frame.data

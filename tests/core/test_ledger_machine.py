@@ -1,0 +1,292 @@
+"""The ledger against everything that can happen, in any order: hypothesis plays the world, a model checks.
+
+What is checked at every order stands in :mod:`tests.core.world`, what is checked after every fact in
+:mod:`tests.core.audit`. In the end everything plays fair, and then every job must end, and the pool.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from aiopool._core import facts as f
+from tests.core.conftest import PROFILE
+from tests.core.world import Job, Worker, World
+
+few = st.integers(0, 7)
+
+
+def pick(things, number):
+    """One of these."""
+    return things[number % len(things)]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Runtime, feeders, workers and clock, all at odds. ``few`` numbers choose among what there is."""
+
+    @initialize(
+        size=st.integers(1, 4),
+        grace=st.sampled_from([0.0, 2.0]),
+        idle_timeout=st.sampled_from([None, 5.0]),
+    )
+    def begin(self, size, grace, idle_timeout):
+        self.world = World(size, grace=grace, idle_timeout=idle_timeout)
+
+    # --- choosing --------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> list[Job]:
+        return [job for job in self.world.jobs.values() if job.running]
+
+    def hungry(self) -> list[Job]:
+        return [
+            job
+            for job in self.jobs()
+            if job.recodes or not (job.input_told or (job.read == job.upto and job.read < job.length))
+        ]
+
+    def alive(self) -> list[Worker]:
+        return [worker for worker in self.world.workers.values() if not worker.dead]
+
+    def starting(self) -> list[Worker]:
+        return [worker for worker in self.alive() if not worker.said_ready]
+
+    def reading(self) -> list[Worker]:
+        return [worker for worker in self.alive() if worker.said_ready and worker.inbox]
+
+    def eager(self) -> list[Worker]:
+        return [worker for worker in self.alive() if self.world.startable(worker)]
+
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.alive() if worker.running]
+
+    def talking(self) -> list[Worker]:
+        return [worker for worker in self.world.workers.values() if worker.outbox]
+
+    def unwinding(self) -> list[Worker]:
+        return [worker for worker in self.busy() if worker.cancelled and not worker.stubborn]
+
+    # --- users -----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.jobs()) < 6)
+    @rule(
+        kind=st.sampled_from(["async", "def"]),
+        length=st.sampled_from([0, 1, 2, 3, 5, 9, 30]),
+        concurrency=st.sampled_from([None, 1, 2, 3, 7]),
+        sized=st.booleans(),
+        batch=st.sampled_from([None, None, 1, 3, 50]),
+        window=st.sampled_from([None, 1, 3, 20]),
+        rerun_lost=st.booleans(),
+        stop_on_failure=st.booleans(),
+        refused=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 4})]),
+        breaks=st.sampled_from([False, False, False, True]),
+        poison=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 2, 7})]),
+    )
+    def open_map(self, **options):
+        self.world.open(**options)
+
+    @precondition(lambda self: len(self.jobs()) < 12)
+    @rule(kind=st.sampled_from(["async", "def"]), times=st.integers(1, 5), rerun_lost=st.booleans())
+    def submit(self, kind, times, rerun_lost):
+        for _ in range(times):
+            self.world.submit(kind, rerun_lost=rerun_lost)
+
+    @precondition(lambda self: len(self.jobs()) < 6)
+    @rule(kind=st.sampled_from(["async", "def"]), beyond=st.integers(0, 2), rerun_lost=st.booleans())
+    def broadcast(self, kind, beyond, rerun_lost):
+        self.world.open(kind, self.world.ledger.size + beyond, pinned=True, rerun_lost=rerun_lost)
+
+    @precondition(jobs)
+    @rule(number=few, how=st.sampled_from(["cancelled", "stopped"]))
+    def cancel(self, number, how):
+        self.world.cancel(pick(self.jobs(), number), how)
+
+    @precondition(jobs)
+    @rule(number=few)
+    def pause_or_resume(self, number):
+        job = pick(self.jobs(), number)
+        (self.world.resume if job.paused else self.world.pause)(job)
+
+    @rule(size=st.integers(1, 5))
+    def resize(self, size):
+        self.world.resize(size)
+
+    @rule(now=st.booleans())
+    def restart(self, now):
+        self.world.restart(now=now)
+
+    @precondition(lambda self: len(self.world.log) > 100)
+    @rule(number=few)
+    def close(self, number):
+        if number == 0:
+            self.world.close()
+
+    @precondition(lambda self: len(self.world.log) > 200)
+    @rule(number=few)
+    def terminate(self, number):
+        if number == 0:
+            self.world.terminate()
+
+    # --- feeders ---------------------------------------------------------------------------------------------------
+
+    @precondition(hungry)
+    @rule(number=few, most=st.sampled_from([None, 1, 2]), refuse_again=st.sampled_from([False] * 9 + [True]))
+    def feed(self, number, most, refuse_again):
+        self.world.feed(pick(self.hungry(), number), most=most, refuse_again=refuse_again)
+
+    @precondition(hungry)
+    @rule(number=few)
+    def feed_all(self, number):
+        job = pick(self.hungry(), number)
+        while self.world.feed(job):
+            pass
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    @precondition(starting)
+    @rule(number=few, tell=st.booleans())
+    def worker_is_ready(self, number, tell):
+        worker = pick(self.starting(), number)
+        self.world.say_ready(worker)
+        if tell:
+            self.world.deliver(worker)
+
+    @precondition(starting)
+    @rule(tell=st.booleans())
+    def workers_are_ready(self, tell):
+        for worker in self.starting():
+            self.world.say_ready(worker)
+            if tell:
+                self.world.deliver(worker)
+
+    @precondition(starting)
+    @rule(number=few, luck=st.integers(0, 3))
+    def worker_is_broken(self, number, luck):
+        if luck == 0:
+            worker = pick(self.starting(), number)
+            self.world.say_broken(worker)
+            self.world.deliver(worker)
+
+    @precondition(reading)
+    @rule(number=few, count=st.sampled_from([1, 2, 99]))
+    def worker_reads(self, number, count):
+        worker = pick(self.reading(), number)
+        while count and self.world.read(worker):
+            count -= 1
+
+    @precondition(eager)
+    @rule(number=few, count=st.sampled_from([1, 3, 99]))
+    def worker_starts(self, number, count):
+        worker = pick(self.eager(), number)
+        while count and (jobs := self.world.startable(worker)):
+            self.world.start(worker, jobs[number % len(jobs)])
+            count -= 1
+
+    @precondition(busy)
+    @rule(
+        number=few,
+        which=few,
+        count=st.sampled_from([1, 2, 99]),
+        fail=st.sampled_from([False] * 4 + [True]),
+        seconds=st.sampled_from([0.0, 1e-4, 0.05, 3.0]),
+        tell=st.booleans(),
+    )
+    def worker_ends_items(self, number, which, count, fail, seconds, tell):
+        worker = pick(self.busy(), number)
+        first = pick(list(worker.running), which)
+        same = [spot for spot in worker.running if spot[0] == first[0]][:count]
+        self.world.finish(worker, same, fail=fail, seconds=seconds)
+        if tell:
+            self.world.deliver(worker)
+
+    @precondition(unwinding)
+    @rule(number=few)
+    def worker_unwinds(self, number):
+        worker = pick(self.unwinding(), number)
+        for job in list(worker.cancelled & set(worker.running.values())):
+            self.world.unwind(worker, job)
+
+    @precondition(talking)
+    @rule(number=few, count=st.sampled_from([1, 2, 99]))
+    def worker_is_heard(self, number, count):
+        self.world.deliver(pick(self.talking(), number), count)
+
+    @rule(rounds=st.integers(1, 3))
+    def everybody_is_busy(self, rounds):
+        """Much at once, or the interesting moments would be rare."""
+        while rounds and self.world.bustle():
+            rounds -= 1
+
+    @precondition(alive)
+    @rule(number=few)
+    def worker_is_quick(self, number):
+        self.world._stir(pick(self.alive(), number))
+
+    @precondition(alive)
+    @rule(number=few, which=st.integers(-1, 7), tell=st.booleans())
+    def worker_dies(self, number, which, tell):
+        worker = pick(self.busy() or self.alive(), number)
+        stepping = pick(list(worker.running), which) if which >= 0 and worker.running else None
+        self.world.die(worker, stepping=stepping)
+        if tell:
+            self.world.deliver(worker)
+
+    @precondition(busy)
+    @rule(number=few)
+    def worker_will_not_be_cancelled(self, number):
+        pick(self.busy(), number).stubborn = True
+
+    # --- the clock -------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 2.0, 30.0, 1e6]), alarm=st.booleans())
+    def time_passes(self, seconds, alarm):
+        self.world.now += seconds
+        due = self.world.alarm is not None and self.world.now >= self.world.alarm
+        # An alarm that comes early does no harm.
+        if due or alarm:
+            self.world.alarm = None
+            self.world.tell(f.TimePassed())
+
+    # --- what cannot be --------------------------------------------------------------------------------------------
+
+    @precondition(alive)
+    @rule(number=few, what=st.integers(0, 8))
+    def worker_talks_nonsense(self, number, what):
+        worker = pick([worker for worker in self.alive() if worker.held] or self.alive(), number)
+        self.world.refuse(f.Finished(worker.id, 10**9, range(1), 0.1))
+        self.world.refuse(f.Cleared(worker.id, 10**9))
+        self.world.refuse(f.Returned(worker.id, 10**9, (), ()))
+        batch = next(iter(worker.held), None)
+        if batch is not None:
+            self.world.refuse(self._nonsense(worker, batch, what))
+
+    def _nonsense(self, worker: Worker, batch: int, what: int) -> f.Fact:
+        size = len(self.world.batches[batch][1])
+        position = min(worker.held[batch])
+        job = self.world.batches[batch][0].id
+        asked = self.world.asks[worker.id, job] > 0
+        return [
+            f.Finished(worker.id, batch, (position, position), 0.1),
+            f.Finished(worker.id, batch, (position, size), 0.1),
+            f.Finished(worker.id, batch, range(position, size + 1), 0.1),
+            f.Finished(worker.id, batch, range(1 << 39), 0.1),
+            f.Finished(worker.id, batch, (position,), math.nan),
+            f.ItemFailed(worker.id, batch, size, 0.1),
+            f.ItemFailed(worker.id, batch, position, -1.0),
+            f.Returned(worker.id, job, (batch, batch), (position, position)),
+            f.Returned(worker.id, job, range(batch, batch + (1 << 39)), range(1 << 39))
+            if not asked or batch + 1 not in worker.held
+            else f.Returned(worker.id, job, (batch,), ()),
+        ][what]
+
+    def teardown(self):
+        if hasattr(self, "world"):
+            self.world.play_to_the_end()
+
+
+LedgerMachine.TestCase.settings = settings(
+    settings.get_profile(PROFILE), stateful_step_count=50, report_multiple_bugs=False
+)
+TestLedger = LedgerMachine.TestCase

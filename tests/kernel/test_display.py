@@ -1,0 +1,176 @@
+"""What a job shows under its cell: one line, changed in place, and only if the job is worth watching."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.kernel.harness import Cell, Kernel, Signs
+
+pytestmark = pytest.mark.kernel
+
+HELD = """
+async def held(x):
+    sign(x)
+    while not os.path.exists(os.path.join(SIGNS, "go")):
+        await asyncio.sleep(0.01)
+    return x
+"""
+
+
+def first_shown(cell: Cell) -> bool:
+    """Whether the line is there."""
+    return bool(cell.displays)
+
+
+@pytest.mark.core
+def test_the_repr_of_a_job_that_was_not_awaited_says_how_it_is(kernel: Kernel, signs: Signs) -> None:
+    """Whoever forgets the ``await`` sees a job that runs, and nothing is lost."""
+    kernel.run(HELD)
+    cell = kernel.run("pmap(held, range(3))")
+    assert cell.output is not None
+    assert re.fullmatch(r"<Job held: 0 of 3(, \d in flight)?, 0/s, 0\.\d s>", cell.output), cell.output
+    assert cell.printed("stderr") == ""
+    assert kernel.value("sign('go')\nawait _") == [0, 1, 2]
+    shown = kernel.run("aiopool.last_job()").output
+    assert shown is not None
+    assert shown.startswith("<Job held: 3 done, ")
+
+
+@pytest.mark.core
+def test_a_line_appears_after_half_a_second_and_changes_in_place(kernel: Kernel, signs: Signs) -> None:
+    """One display, updated under the same id, at most ten times a second; the last text says how it ended."""
+    kernel.run(HELD)
+    cell = kernel.begin("await pmap(held, range(3), desc='reading')")
+    cell.wait_for(lambda cell: first_shown(cell) and len(cell.displays[0].texts) >= 4, "a line with updates")
+    signs.allow("go")
+    cell.finish()
+    assert cell.error is None, cell.traceback
+    assert cell.value == [0, 1, 2]
+    (shown,) = cell.displays
+    assert shown.display_id
+    assert 0.5 <= shown.sent[0] - cell.began < 1.0
+    gaps = [b - a for a, b in zip(shown.sent, shown.sent[1:-1], strict=False)]
+    assert min(gaps) > 0.05
+    assert sum(gaps) / len(gaps) > 0.09
+    assert all("reading: 0 of 3, 3 in flight" in text for text in shown.texts[:3])
+    assert "reading: 3 done, " in shown.texts[-1]
+    assert all("\n" not in text for text in shown.texts)
+    assert [m.kind for m in cell.messages if m.kind in ("display_data", "execute_result")] == [
+        "display_data",
+        "execute_result",
+    ]
+
+
+def test_a_job_that_is_done_at_once_shows_nothing(kernel: Kernel) -> None:
+    """No line, no print: only what the cell itself shows."""
+    kernel.run("async def quick(x):\n    return x")
+    cell = kernel.run("await pmap(quick, range(200))\nawait asyncio.sleep(0.7)")
+    assert cell.displays == []
+    assert cell.printed() == cell.printed("stderr") == ""
+
+
+@pytest.mark.core
+def test_no_progress_shows_nothing(kernel: Kernel, signs: Signs) -> None:
+    """``progress=False``, however long it takes; nor do submit and broadcast show a line."""
+    kernel.run(HELD)
+    cell = kernel.begin(
+        """
+        jobs = [pmap(held, range(3), progress=False), aiopool.get_pool().submit(held, 3)]
+        await asyncio.sleep(0.9)
+        sign("go")
+        [await job for job in jobs]
+        """
+    ).finish()
+    assert cell.value == [[0, 1, 2], 3]
+    assert cell.displays == []
+
+
+def test_the_line_of_a_background_job_stays_under_its_cell(kernel: Kernel, signs: Signs) -> None:
+    """It goes on under the cell that started the job, while others run and print."""
+    kernel.run(HELD)
+    started = kernel.run("job = pmap(held, range(3))")
+    other = kernel.run("for i in range(10):\n    time.sleep(0.1)\n    print(i)")
+    started.wait_for(lambda cell: first_shown(cell) and len(cell.displays[0].texts) >= 3, "a line with updates")
+    last = kernel.run("sign('go')\nawait job")
+    started.wait_for(lambda cell: "held: 3 done, " in cell.displays[0].texts[-1], "the last line")
+    assert len(started.displays) == 1
+    assert other.displays == last.displays == []
+    assert last.value == [0, 1, 2]
+
+
+def test_several_jobs_have_a_line_each(kernel: Kernel, signs: Signs) -> None:
+    """With ids of their own."""
+    kernel.run(HELD)
+    cell = kernel.begin(
+        """
+        jobs = [pmap(held, range(2), desc="first"), pmap(held, range(2, 5), desc="second")]
+        await asyncio.sleep(0.9)
+        sign("go")
+        await asyncio.gather(*jobs)
+        """
+    ).finish()
+    assert cell.error is None, cell.traceback
+    first, second = cell.displays
+    assert first.display_id != second.display_id
+    assert "first: 2 done, " in first.texts[-1]
+    assert "second: 3 done, " in second.texts[-1]
+
+
+def test_the_last_line_tells_of_failures_and_of_a_stop(kernel: Kernel, signs: Signs) -> None:
+    """It says what came of the job, however it ended."""
+    kernel.run(HELD)
+    kernel.run("async def fails(x):\n    await held(x)\n    raise ValueError(x)")
+    cell = kernel.begin("await pmap(held, range(3))").wait_for(first_shown, "the line")
+    kernel.interrupt()
+    cell.finish()
+    cell.wait_for(lambda cell: "held: 0 of 3, stopped" in cell.displays[0].texts[-1], "the last line")
+    cell = kernel.begin("got = await pmap(fails, range(10, 13), on_error='return')").wait_for(first_shown, "the line")
+    signs.allow("go")
+    cell.finish()
+    assert "fails: 3 done, 3 failed" in cell.displays[0].texts[-1]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_prints_of_workers_come_under_the_cell(kernel: Kernel, kind: str) -> None:
+    """With the worker's place in front, whole lines, standard error too, and all of it before the cell ends."""
+    kernel.run(
+        f"""
+        {kind} chatty(x):
+            print("item", x)
+            print("second line of", x)
+            sys.stderr.write(f"warning {{x}}\\n")
+            return x
+        """
+    )
+    cell = kernel.run("await pmap(chatty, range(4))")
+    assert cell.value == [0, 1, 2, 3]
+    lines = cell.printed().splitlines()
+    assert all(re.match(r"\[[01]\] ", line) for line in lines), lines
+    assert sorted(line[4:] for line in lines) == sorted(
+        f"{what} {x}" for what in ("item", "second line of", "warning") for x in range(4)
+    )
+
+
+def test_prints_of_a_background_job_come_under_the_cell_that_started_it(kernel: Kernel, signs: Signs) -> None:
+    """Not under the one that happens to run."""
+    kernel.run(HELD + "\nasync def chatty(x):\n    await held(x)\n    print('hello from', x)")
+    started = kernel.run("job = pmap(chatty, range(3))")
+    other = kernel.run("sign('go')\nfor i in range(3):\n    print('mine', i)\nwhile not job.done():\n    time.sleep(0.01)")
+    started.wait_for(lambda cell: cell.printed().count("hello from") == 3, "the prints")
+    assert other.printed() == "mine 0\nmine 1\nmine 2\n"
+
+
+def test_the_pool_describes_itself_in_one_line(kernel: Kernel) -> None:
+    """Pool, its snapshot, a worker: each reads like a status bar."""
+    kernel.value("await pmap(abs, range(4), batch=1)")
+    pool, worker, snapshot = (
+        kernel.run(f"pool = aiopool.get_pool()\n{what}").output for what in ("pool", "pool.workers[0]", "print(pool.snapshot())")
+    )
+    assert pool is not None
+    assert re.fullmatch(r"<Pool shared open \| 2 of 2 workers \(2 idle\) \| 0 jobs>", pool)
+    assert worker is not None
+    assert re.fullmatch(r"<worker 0 \(pid \d+\) idle, 0 in flight, \d+ done>", worker)
+    assert snapshot is None

@@ -1,0 +1,336 @@
+"""Who runs what, and when: spread over the workers, fair between jobs, never more at once than was allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import threading
+import time
+from collections import Counter
+
+import pytest
+from tests.pool import work
+from tests.pool.board import DEADLINE, Board, until
+from tests.pool.pools import ended, shortly, still_works
+
+from aiopool import Pool
+
+
+@pytest.fixture(scope="module")
+def four():
+    """Four workers, all of them up."""
+    pool = Pool(workers=4, grace=0.3)
+    pool.broadcast(work.pid).result(DEADLINE)
+    yield pool
+    ended(pool)
+
+
+# --- over the workers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fn", [work.nap, work.blocking_coroutine], ids=["def", "async def"])
+def test_sixteen_blocking_items_take_four_rounds_on_four_workers(four, fn):
+    """Each worker gets four, give or take one, instead of all of them the first that asks."""
+    per_worker = Counter(four.map(fn, [0.05] * 16).result(DEADLINE))
+    assert sum(per_worker.values()) == 16
+    assert sorted(per_worker.values()) in ([4, 4, 4, 4], [3, 4, 4, 5], [3, 3, 5, 5]), per_worker
+
+
+@pytest.mark.parametrize("fn", [work.nap, work.blocking_coroutine], ids=["def", "async def"])
+def test_a_second_map_is_spread_like_the_first(four, fn):
+    """What was learnt of one job's items does not heap another's."""
+    four.map(work.double, range(1000)).result(DEADLINE)
+    four.map(work.double_later, range(1000)).result(DEADLINE)
+    per_worker = Counter(four.map(fn, [0.05] * 16).result(DEADLINE))
+    assert len(per_worker) == 4
+    assert max(per_worker.values()) <= 5, per_worker
+
+
+@pytest.mark.parametrize("fn", [work.nap, work.blocking_coroutine], ids=["def", "async def"])
+def test_sixteen_submits_are_spread_too(four, fn):
+    """Each takes the emptiest worker."""
+    handles = [four.submit(fn, 0.05) for _ in range(16)]
+    per_worker = Counter(handle.result(DEADLINE) for handle in handles)
+    assert len(per_worker) == 4
+    assert max(per_worker.values()) <= 6, per_worker
+
+
+@pytest.mark.parametrize("fn", [work.nap, work.blocking_coroutine], ids=["def", "async def"])
+def test_short_items_do_not_wait_behind_a_long_one(four, fn):
+    """One item of 0.5 s and forty of 10 ms take about as long as the long one, whichever worker they were queued at."""
+    four.map(fn, [0.0] * 8).result(DEADLINE)
+    started = time.monotonic()
+    four.map(fn, [0.5] + [0.01] * 40).result(DEADLINE)
+    assert time.monotonic() - started < 0.9
+
+
+def test_what_waits_behind_a_long_item_is_handed_back_to_an_idle_worker(fresh, board: Board):
+    """Items that were sent before anybody knew how long the first takes."""
+    pool = fresh(2)
+    pool.map(work.double, range(2000)).result(DEADLINE)
+
+    def held(x: int) -> int:
+        if x == 0:
+            board.wait("all others", 199)
+        else:
+            board.mark("all others")
+        return x
+
+    assert pool.map(held, range(200), batch=20).result(DEADLINE) == list(range(200))
+
+
+def test_an_items_own_children_of_the_loop_do_not_stop_the_others(four):
+    """Two thousand coroutines wait at once: together they take about as long as one."""
+    four.map(work.doze, [0.0] * 8).result(DEADLINE)
+    started = time.monotonic()
+    four.map(work.doze, [0.2] * 2000, concurrency=2000).result(DEADLINE)
+    assert time.monotonic() - started < 2.0
+
+
+# --- concurrency -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_never_more_items_at_once_than_concurrency_says(four, board: Board, concurrency, kind):
+    """Over the whole job, whatever the batches; and that many where there is enough to do."""
+
+    def counted(_: int) -> int:
+        with board.counted("inside"):
+            time.sleep(0.01)
+        return os.getpid()
+
+    async def counted_async(_: int) -> int:
+        with board.counted("inside"):
+            await asyncio.sleep(0.01)
+        return os.getpid()
+
+    fn = counted if kind == "def" else counted_async
+    pids = four.map(fn, range(60), concurrency=concurrency, batch=3).result(DEADLINE)
+    assert board.most("inside") <= concurrency
+    assert board.most("inside") >= min(concurrency, 8) * 0.75
+    assert len(set(pids)) <= concurrency
+
+
+@pytest.mark.parametrize("fn", [work.nap, work.doze], ids=["def", "async def"])
+def test_a_concurrency_below_the_workers_uses_that_many_workers(four, fn):
+    """So that something may be limited by the machine's processes, too."""
+    assert len(set(four.map(fn, [0.02] * 12, concurrency=2).result(DEADLINE))) == 2
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_concurrency_of_one_is_strictly_one_after_another_in_order(four, board: Board, kind):
+    """Each begins when the one before it has ended, in input order."""
+
+    def ordered(x: int) -> None:
+        board.mark("order", f"begin {x}")
+        board.mark("order", f"end {x}")
+
+    async def ordered_async(x: int) -> None:
+        board.mark("order", f"begin {x}")
+        await asyncio.sleep(0.001)
+        board.mark("order", f"end {x}")
+
+    fn = ordered if kind == "def" else ordered_async
+    four.map(fn, range(30), concurrency=1).result(DEADLINE)
+    assert board.marks("order") == [f"{what} {x}" for x in range(30) for what in ("begin", "end")]
+
+
+def test_a_def_with_a_concurrency_above_the_workers_runs_in_threads(fresh, board: Board):
+    """So many wait at once that the workers alone could not."""
+    pool = fresh(2)
+
+    def meet(x: int) -> str:
+        board.mark("here")
+        board.wait("here", 10)
+        return threading.current_thread().name
+
+    names = pool.map(meet, range(10), concurrency=10).result(DEADLINE)
+    assert "MainThread" not in names
+    assert pool.map(work.thread_name, range(4)).result(DEADLINE) == ["MainThread"] * 4
+    still_works(pool)
+
+
+def test_concurrency_holds_when_workers_come_and_go(fresh, board: Board):
+    """Resized up and down during the job, it is never exceeded."""
+    pool = fresh(1)
+
+    async def counted(x: int) -> int:
+        with board.counted("inside"):
+            await asyncio.sleep(0.005)
+        return x
+
+    job = pool.map(counted, range(400), concurrency=6, batch=2)
+    for size in (3, 1, 2, 4, 1):
+        seen = job.snapshot().done
+        pool.resize(size)
+        until(lambda seen=seen: job.done() or job.snapshot().done > seen + 30)
+    assert job.result(DEADLINE) == list(range(400))
+    assert board.most("inside") <= 6
+
+
+# --- fair between jobs -----------------------------------------------------------------------------------------------
+
+
+def latency(pool: Pool, times: int = 5) -> float:
+    """How long a short job takes, in the median."""
+    took = []
+    for _ in range(times):
+        started = time.monotonic()
+        pool.map(work.double, [1, 2]).result(DEADLINE)
+        took.append(time.monotonic() - started)
+    return statistics.median(took)
+
+
+def test_a_short_job_beside_a_long_one_is_not_starved(fresh):
+    """It shares at item boundaries: with items of 20 ms on every worker it waits for some of them, not for all 400."""
+    pool = fresh(2)
+    pool.broadcast(work.pid).result(DEADLINE)
+    long = pool.map(work.nap, [0.02] * 400)
+    until(lambda: long.snapshot().done > 4)
+    assert latency(pool) < 0.02 * 10
+    assert not long.done()
+    long.cancel()
+
+
+def test_jobs_of_one_kind_share_the_workers(fresh, board: Board):
+    """Two long jobs: when the first has ended, the second is well under way."""
+    pool = fresh(2)
+    pool.broadcast(work.pid).result(DEADLINE)
+    first = pool.map(work.nap, [0.005] * 150)
+    second = pool.map(work.nap, [0.005] * 150)
+    first.result(DEADLINE)
+    assert second.snapshot().done > 50
+    assert len(second.result(DEADLINE)) == 150
+
+
+def test_many_jobs_at_once_all_end(four):
+    """Forty jobs of both kinds."""
+    jobs = [four.map(fn, range(30)) for _ in range(20) for fn in (work.double, work.double_later)]
+    assert [job.result(DEADLINE) for job in jobs] == [list(range(0, 60, 2))] * 40
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_def_never_freezes_another_jobs_coroutines(fresh, board: Board, workers):
+    """They tick on beside blocking items, in workers of their own."""
+    pool = fresh(workers)
+
+    async def ticks(x: int) -> float:
+        longest, last = 0.0, time.monotonic()
+        board.mark("ticking")
+        while not board.marks("enough"):
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+        return longest
+
+    ticking = pool.map(ticks, range(4))
+    board.wait("ticking", 4)
+    blocking = pool.map(work.nap, [0.3] * 4 * workers)
+    blocking.result(DEADLINE)
+    board.mark("enough")
+    assert max(ticking.result(DEADLINE)) < 0.25
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_coroutines_are_not_kept_waiting_by_a_long_def(fresh, board: Board, workers):
+    """Every worker is busy with a ``def`` that takes long: a worker beyond the pool's size is started for them."""
+    pool = fresh(workers)
+    blocking = pool.map(lambda x: board.mark("blocking") or board.wait("go"), range(workers), batch=1)
+    board.wait("blocking", workers)
+    assert pool.map(work.double_later, range(10)).result(DEADLINE) == list(range(0, 20, 2))
+    assert pool.submit(work.double_later, 4).result(DEADLINE) == 8
+    assert not blocking.done()
+    board.mark("go")
+    blocking.result(DEADLINE)
+    until(lambda: len(pool.snapshot().workers) <= workers, what="the extra worker has left")
+    still_works(pool)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_def_is_not_kept_waiting_by_long_coroutines(fresh, board: Board, workers):
+    """The other way round."""
+    pool = fresh(workers)
+
+    async def wait(x: int) -> None:
+        board.mark("waiting")
+        await board.wait_async("go")
+
+    waiting = pool.map(wait, range(4 * workers))
+    await board.wait_async("waiting", 4 * workers)
+    assert await shortly(pool.map(work.double, range(10))) == list(range(0, 20, 2))
+    assert await shortly(pool.submit(work.double, 4)) == 8
+    assert not waiting.done()
+    board.mark("go")
+    await shortly(waiting)
+
+
+# --- pause -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_after_a_pause_nothing_new_starts_and_after_a_resume_nothing_is_lost(fresh, board: Board, kind):
+    """Worker queues included; what runs, runs on."""
+    pool = fresh(2)
+
+    def step(x: int) -> int:
+        board.mark("started", x)
+        board.wait(f"go {x // 10}")
+        return x
+
+    async def step_async(x: int) -> int:
+        board.mark("started", x)
+        await board.wait_async(f"go {x // 10}")
+        return x
+
+    pool.map(work.double, range(500)).result(DEADLINE)
+    fn, running = (step, 2) if kind == "def" else (step_async, 4)
+    job = pool.map(fn, range(30), concurrency=running)
+    board.wait("started", running)
+    job.pause()
+    until(lambda: job.snapshot().state == "paused")
+    until(lambda: job.snapshot().in_flight == running, what="what had not started was handed back")
+    for part in range(3):
+        board.mark(f"go {part}")
+    until(lambda: job.snapshot().done == running)
+    assert job.snapshot().in_flight == 0
+    other = pool.map(work.double, range(100))
+    assert other.result(DEADLINE) == list(range(0, 200, 2))
+    assert len(board.marks("started")) == running
+    job.resume()
+    assert job.result(DEADLINE) == list(range(30))
+    assert sorted(map(int, board.marks("started"))) == list(range(30))
+
+
+def test_a_paused_job_can_be_cancelled(fresh):
+    """And the pool goes on."""
+    pool = fresh(1)
+    job = pool.map(work.nap, [0.01] * 100)
+    job.pause()
+    job.pause()
+    job.cancel()
+    until(job.done)
+    still_works(pool)
+
+
+def test_a_job_that_is_paused_before_it_began_starts_nothing(fresh, board: Board):
+    """Not even a worker for it."""
+    pool = fresh(1)
+    pool.submit(work.pid).result(DEADLINE)
+    blocker = pool.submit(board.wait, "go")
+    job = pool.map(lambda x: board.mark("started"), range(5))
+    job.pause()
+    until(lambda: job.snapshot().state == "paused")
+    board.mark("go")
+    blocker.result(DEADLINE)
+    still_works_beside(pool)
+    assert board.marks("started") == []
+    job.resume()
+    job.result(DEADLINE)
+    assert len(board.marks("started")) == 5
+
+
+def still_works_beside(pool: Pool) -> None:
+    """Other jobs run."""
+    assert pool.map(work.double, range(20)).result(DEADLINE) == list(range(0, 40, 2))
