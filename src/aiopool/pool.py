@@ -318,7 +318,9 @@ class Pool:
             name=name,
             function=function.data,
             encode=functools.partial(_payload.dump_items, function=function),
-            flags=_flags(function) | (Function.UNPACK if options.unpack or zipped else 0),
+            flags=_flags(function)
+            | (Function.UNPACK if options.unpack or zipped else 0)
+            | (0 if options.rerun_lost else Function.NEVER_AGAIN),
             kind=_kind(function),
             size=source.size,
             concurrency=concurrency,

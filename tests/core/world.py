@@ -96,6 +96,7 @@ class World:
         self.ended = False
         self.start_troubles = 0
         self.asks = Counter[tuple[int, int]]()
+        self.started: dict[tuple[int, Spot], None] = {}
         self.log: list[f.Fact | f.Command] = []
         self._job_ids = itertools.count(1)
         self._batch_ids = itertools.count(1)
@@ -497,12 +498,19 @@ class World:
         if worker.dead:
             return []
         running = Counter(worker.running.values())
-        return [job for job, queue in worker.queues.items() if queue and running[job] < worker.lanes[job]]
+        able = [job for job, queue in worker.queues.items() if queue and running[job] < worker.lanes[job]]
+        # One thread runs what shall run one by one.
+        main = any(self._is_for_main(worker, job) for job in running)
+        return [job for job in able if not (main and self._is_for_main(worker, job))]
+
+    def _is_for_main(self, worker: Worker, job: int) -> bool:
+        return self.jobs[job].opened.kind == "def" and worker.lanes[job] == 1
 
     def start(self, worker: Worker, job: int) -> Spot:
         """The worker starts an item."""
         spot = worker.queues[job].popleft()
         worker.running[spot] = job
+        self.started[worker.id, spot] = None
         book, items = self.batches[spot[0]]
         index = items[spot[1]]
         book.starts[index] += 1
@@ -586,13 +594,15 @@ class World:
         raise AssertionError("it never comes to rest")
 
     def finish_one(self, *, seconds: float = 0.01) -> bool:
-        """The longest-running item that is not stubborn ends; False where none runs."""
-        for worker in list(self.workers.values()):
-            for spot, job in worker.running.items():
-                if not worker.dead and not (worker.stubborn and job in worker.cancelled):
-                    self.finish(worker, [spot], seconds=seconds)
-                    self.deliver(worker)
-                    return True
+        """The item that has run for longest ends, if it is not stubborn; False where none runs."""
+        for number, spot in list(self.started):
+            worker = self.workers.get(number)
+            if worker is None or worker.dead or spot not in worker.running:
+                del self.started[number, spot]
+            elif not (worker.stubborn and worker.running[spot] in worker.cancelled):
+                self.finish(worker, [spot], seconds=seconds)
+                self.deliver(worker)
+                return True
         return False
 
     def play_out(self) -> None:

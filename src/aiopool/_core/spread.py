@@ -110,24 +110,27 @@ class Spread:
     # --- room ------------------------------------------------------------------------------------------------------
 
     def _share(self, worker: WorkerBook, job: JobBook) -> int:
-        """How many items of the job the worker may step at a time, without exceeding the job's concurrency ever.
-
-        That is its share, as far as the lanes that others still hold leave it.
-        """
+        """How many of the job's lanes are for this worker."""
         concurrency = job.opened.concurrency
         width = min(self._team.width[job.kind], concurrency)
-        share = concurrency // width + (worker.place < concurrency % width)
-        return min(share, job.free_for(worker.id))
+        return concurrency // width + (worker.place < concurrency % width)
 
     def _room(self, worker: WorkerBook, job: JobBook, *, queue: bool = False) -> int:
-        """How many more items of the job the worker could begin at once, or, with ``queue``, hold."""
+        """How many more items of the job the worker could begin at once, or, with ``queue``, hold.
+
+        A job's concurrency is never exceeded, not even while shares move: a worker whose share has shrunk gets
+        nothing until it is certain that no more than its share is running, and one whose share has grown gets nothing
+        until others have given up as many lanes as it could use. Lanes are told with a batch only, so with fewer it
+        would be slow for the whole batch.
+        """
         if job.opened.single:
             return self._room_for_single(worker, job.kind, queue=queue)
-        share = self._share(worker, job)
-        member = job.crew.get(worker.id)
+        share, member = self._share(worker, job), job.crew.get(worker.id)
         out = member.out if member else 0
-        if share < 1 or (member is not None and out > share < member.lanes):
-            # Its share has shrunk: it gets nothing until it is certain that no more than its share is running.
+        if member is not None and out > share < member.lanes:
+            return 0
+        usable = out + (len(job.ready[0].items) if job.ready else 1)
+        if job.free_for(worker.id) < min(share, usable):
             return 0
         coming = self._team.coming[job.kind]
         most = share
@@ -148,7 +151,7 @@ class Spread:
 
     def _send(self, worker: WorkerBook, batch: BatchBook) -> None:
         job = batch.job
-        lanes = self._share(worker, job)
+        lanes = min(self._share(worker, job), job.free_for(worker.id))
         if job.id not in worker.jobs:
             worker.jobs[job.id] = job
             self._books.orders.append(f.SendFunction(worker.id, job.id))

@@ -341,11 +341,13 @@ class Results:
         if self.kept:
             return
         with self._reading:
-            if self.look(index) is GONE:
+            at = index - self._base
+            if at >= len(self._slots):
+                self._reach(index)
+            if at < 0 or self._slots[at] is GONE:
                 return
-            self._reach(index)
-            self._slots[index - self._base] = GONE
-            self._released_bytes += self._shares[index - self._base]
+            self._slots[at] = GONE
+            self._released_bytes += self._shares[at]
             self.consumed += 1
             self._trim()
         self._offer_room()
