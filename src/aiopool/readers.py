@@ -77,8 +77,13 @@ class Reader(Generic[T]):
 
     def __next__(self) -> T:
         __tracebackhide__ = True
-        if self._look() is not Step.READY:
-            self._reading.block_until(self._wants(), self._look)
+        try:
+            if self._look() is not Step.READY:
+                self._reading.block_until(self._wants(), self._look)
+        except KeyboardInterrupt as error:
+            # Where results are there already nothing waits, and so nothing but Python's own handler is at work.
+            self._reading.stop(error)
+            raise
         if not self._take():
             raise StopIteration
         return cast("T", self._seen)

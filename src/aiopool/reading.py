@@ -73,7 +73,7 @@ class Reading:
         try:
             await wait_on_loop(self.results, wants, look)
         except asyncio.CancelledError as error:
-            self._stop(error)
+            self.stop(error)
             raise
 
     async def breathe(self) -> None:
@@ -81,7 +81,7 @@ class Reading:
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError as error:
-            self._stop(error)
+            self.stop(error)
             raise
 
     def block_until(self, wants: int, look: Look, seconds: float | None = None) -> bool:
@@ -91,11 +91,11 @@ class Reading:
             in_time, interrupted = wait_in_thread(self.results, wants, look, seconds, self._refuse_to_block)
         except KeyboardInterrupt as error:
             # Not by way of our handler: raised into this thread by somebody, or no handler could be installed.
-            self._stop(error)
+            self.stop(error)
             raise
         if interrupted:
             stopped = JobStopped(self._stop_line())
-            self._stop(stopped)
+            self.stop(stopped)
             raise stopped
         return in_time
 
@@ -125,7 +125,7 @@ class Reading:
         self.control.cancel(self.id, stopped=stopped)
         return True
 
-    def _stop(self, error: BaseException) -> None:
+    def stop(self, error: BaseException) -> None:
         """Somebody who waited was interrupted: so the job ends, and IPython shows one line for the exception."""
         self.end(stopped=True)
         # Not a lambda, so that the exception can still be pickled.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Set
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from aiopool._core import policy
 from aiopool._core.books import KINDS
@@ -86,21 +86,20 @@ def _audit_spread(ledger: Ledger) -> None:
 
 def portrait(thing: object, seen: frozenset[int] = frozenset()) -> object:
     """Everything that can be reached from here, as plain values that can be compared; but for the present moment."""
-    if isinstance(thing, str | int | float | bool | range | None):
-        return thing
     if id(thing) in seen:
         return f"a {type(thing).__name__} above"
     inside = seen | {id(thing)}
     if isinstance(thing, Mapping):
-        return [(portrait(key, inside), portrait(value, inside)) for key, value in thing.items()]
-    if isinstance(thing, Set):
-        return frozenset(portrait(entry, inside) for entry in thing)
-    if isinstance(thing, list | tuple | deque):
-        return [portrait(entry, inside) for entry in thing]
-    if is_dataclass(thing):
-        return [(field.name, portrait(getattr(thing, field.name), inside)) for field in fields(thing)]
-    names = getattr(thing, "__slots__", None) or getattr(thing, "__dict__", None)
-    if not names:
-        return repr(thing)
-    skipped = {"now", "orders", "_handlers"}
-    return [(name, portrait(getattr(thing, name), inside)) for name in sorted(names) if name not in skipped]
+        picture: object = [(portrait(key, inside), portrait(value, inside)) for key, value in thing.items()]
+    elif isinstance(thing, AbstractSet):
+        picture = frozenset(portrait(entry, inside) for entry in thing)
+    elif isinstance(thing, list | tuple | deque):
+        picture = [portrait(entry, inside) for entry in thing]
+    elif type(thing).__module__.startswith("aiopool"):
+        names = sorted(
+            {*getattr(thing, "__slots__", ()), *getattr(thing, "__dict__", ())} - {"now", "orders", "_handlers"}
+        )
+        picture = [(name, portrait(getattr(thing, name), inside)) for name in names]
+    else:
+        picture = repr(thing)
+    return picture

@@ -1,4 +1,4 @@
-"""Everything around a ledger, played in memory: feeders, pipes, workers, the clock. It checks every order.
+"""Everything around a ledger, played in memory: users, feeders, pipes, workers, the clock.
 
 A worker here is two pipes and what stands between them, so that facts and orders may cross: a batch arrives at a worker
 that has been asked to drop its job, an item ends while it is asked back. Whoever drives the world says what happens
@@ -9,305 +9,20 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from dataclasses import dataclass, field
-
-import pytest
 
 from aiopool._core import facts as f
-from aiopool._core.ledger import Ledger
-from aiopool.errors import FrameError
-from tests.core.audit import audit, portrait
+from tests.core.model import Job, Model, Spot, Worker
 
 
-@dataclass
-class Job:
-    """One job and its feeder. ``places`` says where each item is, ``ends`` how it ended, each time it did."""
-
-    opened: f.JobOpened
-    length: int
-    refused: frozenset[int] = frozenset()
-    breaks: bool = False
-    poison: frozenset[int] = frozenset()
-    read: int = 0
-    upto: int = 0
-    size: int = 1
-    hungry: bool = False
-    input_told: bool = False
-    paused: bool = False
-    asked_to_end: bool = False
-    how: str | None = None
-    recodes: deque[tuple[int, ...]] = field(default_factory=deque)
-    batches: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    places: dict[int, str] = field(default_factory=dict)
-    ends: dict[int, list[str]] = field(default_factory=dict)
-    starts: Counter[int] = field(default_factory=Counter)
-    deaths: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def id(self) -> int:
-        return self.opened.job
-
-    @property
-    def running(self) -> bool:
-        return self.how is None
-
-    def end_item(self, index: int, how: str) -> None:
-        self.ends.setdefault(index, []).append(how)
-        self.places[index] = "ended"
-
-
-Spot = tuple[int, int]
-
-
-@dataclass
-class Worker:
-    """One worker process. ``held`` is what the ledger was not yet told to have ended, by batch."""
-
-    id: int
-    index: int
-    said_ready: bool = False
-    told_ready: bool = False
-    killed: bool = False
-    hung_up: bool = False
-    dead: bool = False
-    stubborn: bool = False
-    inbox: deque[f.Command] = field(default_factory=deque)
-    outbox: deque[f.Fact] = field(default_factory=deque)
-    knows: set[int] = field(default_factory=set)
-    functions: set[int] = field(default_factory=set)
-    lanes: dict[int, int] = field(default_factory=dict)
-    queues: dict[int, deque[Spot]] = field(default_factory=dict)
-    running: dict[Spot, int] = field(default_factory=dict)
-    cancelled: set[int] = field(default_factory=set)
-    held: dict[int, set[int]] = field(default_factory=dict)
-
-
-class World:
+class World(Model):
     """A ledger and everything that it thinks it commands."""
 
     def __init__(self, size: int = 2, **options: float) -> None:
-        self.ledger = Ledger(size, **options)
-        self.now = 100.0
-        self.alarm: float | None = None
-        self.jobs: dict[int, Job] = {}
-        self.workers: dict[int, Worker] = {}
-        self.batches: dict[int, tuple[Job, tuple[int, ...]]] = {}
-        self.tokens: dict[int, bool] = {}
-        self.ended = False
-        self.start_troubles = 0
-        self.asks = Counter[tuple[int, int]]()
+        super().__init__(size, **options)
         self.started: dict[tuple[int, Spot], None] = {}
-        self.log: list[f.Fact | f.Command] = []
         self._job_ids = itertools.count(1)
         self._batch_ids = itertools.count(1)
         self._token_ids = itertools.count(1)
-
-    # --- the runtime -----------------------------------------------------------------------------------------------
-
-    def tell(self, fact: f.Fact) -> list[f.Command]:
-        """Tell the ledger, carry out what it orders, check both."""
-        self.log.append(fact)
-        self._note(fact)
-        orders = self.ledger.tell(fact, self.now)
-        self.log.extend(orders)
-        for order in orders:
-            getattr(self, f"_do_{type(order).__name__}")(order)
-        self._check()
-        return orders
-
-    def refuse(self, fact: f.Fact) -> None:
-        """Tell the ledger what cannot be: it says so and nothing has changed."""
-        before = portrait(self.ledger)
-        with pytest.raises(FrameError):
-            self.ledger.tell(fact, self.now)
-        assert portrait(self.ledger) == before
-
-    def _note(self, fact: f.Fact) -> None:
-        """What the model knows already when the ledger is told."""
-        match fact:
-            case f.WorkerReady(worker):
-                self.workers[worker].told_ready = True
-            case f.WorkerBroken():
-                self.start_troubles += 1
-            case f.Finished(worker, batch, positions):
-                self._ended(worker, batch, positions, "value")
-            case f.ItemFailed(worker, batch, position):
-                self._ended(worker, batch, (position,), "failed")
-            case f.Returned(worker, job, batches, positions):
-                self.asks[worker, job] -= 1
-                for batch, position in zip(batches, positions, strict=True):
-                    self._left(worker, batch, position, "back")
-            case f.Cleared(worker, job):
-                held = self.workers[worker].held
-                for batch in [batch for batch in held if self.batches[batch][0].id == job]:
-                    del held[batch]
-            case f.WorkerGone(worker, running):
-                self._gone(self.workers.pop(worker), running)
-
-    def _ended(self, worker: int, batch: int, positions, how: str) -> None:
-        job, items = self.batches[batch]
-        for position in positions:
-            self._left(worker, batch, position, "ended")
-            if job.running:
-                job.end_item(items[position], how)
-
-    def _left(self, worker: int, batch: int, position: int, place: str) -> None:
-        held = self.workers[worker].held
-        held[batch].remove(position)
-        if not held[batch]:
-            del held[batch]
-        job, items = self.batches[batch]
-        job.places[items[position]] = place
-
-    def _gone(self, worker: Worker, running: frozenset[Spot]) -> None:
-        if not worker.told_ready or not running:
-            self.start_troubles += 1
-        for batch, positions in worker.held.items():
-            job, items = self.batches[batch]
-            for position in positions:
-                job.places[items[position]] = "lost" if (batch, position) in running else "back"
-
-    def _check(self) -> None:
-        audit(self.ledger)
-        for job in self.jobs.values():
-            if job.running:
-                stranded = [index for index, place in job.places.items() if place in {"back", "lost"}]
-                assert not stranded, f"nobody cares for items {stranded} of job {job.id}"
-
-    # --- what the ledger orders --------------------------------------------------------------------------------------
-
-    def _do_StartWorker(self, order: f.StartWorker) -> None:
-        assert order.worker not in self.workers
-        assert not self.ended
-        self.workers[order.worker] = Worker(order.worker, order.index)
-
-    def _listening(self, worker: int) -> Worker:
-        book = self.workers[worker]
-        assert book.told_ready, "nothing is sent to a worker that is starting"
-        assert not book.killed, "nothing is sent to a worker that was killed"
-        assert not book.hung_up, "nothing is sent to a worker that was hung up on"
-        return book
-
-    def _running_job(self, number: int) -> Job:
-        assert self.jobs[number].running, "nothing of a job follows its end"
-        return self.jobs[number]
-
-    def _do_SendFunction(self, order: f.SendFunction) -> None:
-        worker, job = self._listening(order.worker), self._running_job(order.job)
-        assert order.job not in worker.knows or job.opened.single
-        worker.knows.add(order.job)
-        worker.inbox.append(order)
-
-    def _do_SendBatch(self, order: f.SendBatch) -> None:
-        worker, job = self._listening(order.worker), self._running_job(order.job)
-        assert self.ledger.workers[worker.id].state == "ready"
-        assert order.job in worker.knows, "the function comes before the first batch"
-        assert not job.paused, "nothing of a paused job is sent"
-        kinds = {self.batches[batch][0].opened.kind for batch in worker.held}
-        assert kinds <= {job.opened.kind}, "both kinds at one worker"
-        items = job.batches.pop(order.batch)
-        assert order.lanes >= 1
-        if job.opened.pinned:
-            self._check_pinned(worker, items)
-        for index in items:
-            assert job.places[index] == "ready"
-            job.places[index] = "sent"
-        worker.held[order.batch] = set(range(len(items)))
-        worker.inbox.append(order)
-
-    def _check_pinned(self, worker: Worker, items: tuple[int, ...]) -> None:
-        assert len(items) == 1
-        own = [book for book in self.ledger.workers.values() if book.staying and not book.extra]
-        assert worker.id in {book.id for book in own}
-        assert worker.index == items[0] or items[0] not in {book.index for book in own}, "the item has its own place"
-
-    def _do_SendAskBack(self, order: f.SendAskBack) -> None:
-        assert order.count > 0
-        self._running_job(order.job)
-        self.asks[order.worker, order.job] += 1
-        self._listening(order.worker).inbox.append(order)
-
-    def _do_CancelOn(self, order: f.CancelOn) -> None:
-        worker = self._listening(order.worker)
-        self._running_job(order.job)
-        worker.knows.remove(order.job)
-        worker.inbox.append(order)
-
-    def _do_ForgetOn(self, order: f.ForgetOn) -> None:
-        worker = self._listening(order.worker)
-        self._running_job(order.job)
-        worker.knows.remove(order.job)
-        worker.inbox.append(order)
-
-    def _do_HangUp(self, order: f.HangUp) -> None:
-        worker = self._listening(order.worker)
-        assert not worker.held, "a worker that holds something is not hung up on"
-        worker.hung_up = True
-        worker.inbox.append(order)
-
-    def _do_Kill(self, order: f.Kill) -> None:
-        worker = self.workers[order.worker]
-        assert not worker.killed
-        assert order.why
-        worker.killed = True
-        self.start_troubles += "start" in order.why and not worker.told_ready
-
-    def _do_Supply(self, order: f.Supply) -> None:
-        job = self._running_job(order.job)
-        assert order.upto >= job.upto
-        assert order.size >= 1
-        job.upto, job.size, job.hungry = order.upto, order.size, order.hungry
-
-    def _do_Recode(self, order: f.Recode) -> None:
-        job = self._running_job(order.job)
-        assert order.items
-        for index in order.items:
-            assert job.places[index] in {"back", "lost"}
-            assert job.places[index] == "back" or job.opened.rerun_lost, "it may have started, and may only once"
-            job.places[index] = "recoding"
-        job.recodes.append(tuple(order.items))
-
-    def _do_SettleLost(self, order: f.SettleLost) -> None:
-        job = self._running_job(order.job)
-        assert job.places[order.index] == "lost"
-        job.end_item(order.index, "lost")
-
-    def _do_End(self, order: f.End) -> None:
-        job = self._running_job(order.job)
-        job.how = order.how
-        failures = [how for hows in job.ends.values() for how in hows if how != "value"]
-        if order.how in {"cancelled", "stopped"}:
-            assert job.asked_to_end
-        elif order.how == "failed" and failures and job.opened.stop_on_failure:
-            assert len(failures) == 1
-        else:
-            assert job.input_told
-            assert order.how == ("failed" if job.breaks else "done")
-            assert sorted(job.ends) == list(range(job.read)), "every item has ended"
-        self._check_ends(job)
-
-    def _do_EndStartFailed(self, order: f.EndStartFailed) -> None:
-        assert self.start_troubles
-        self._running_job(order.job).how = "start failed"
-        self._check_ends(self.jobs[order.job])
-
-    @staticmethod
-    def _check_ends(job: Job) -> None:
-        assert all(len(hows) == 1 for hows in job.ends.values()), "no item ends twice"
-
-    def _do_Reached(self, order: f.Reached) -> None:
-        assert not self.tokens[order.token]
-        self.tokens[order.token] = True
-
-    def _do_PoolEnded(self, _: f.PoolEnded) -> None:
-        assert not self.ended
-        assert not self.workers
-        assert not any(job.running for job in self.jobs.values())
-        assert all(self.tokens.values())
-        self.ended = True
-
-    def _do_WakeAt(self, order: f.WakeAt) -> None:
-        self.alarm = order.time
 
     # --- what a user does --------------------------------------------------------------------------------------------
 
@@ -329,6 +44,8 @@ class World:
             length, concurrency = 1, 1
         if concurrency is None:
             concurrency = self.ledger.size if kind == "def" or pinned else 100
+        if not any(job.running for job in self.jobs.values()):
+            self.deaths = 0
         number = next(self._job_ids)
         opened = f.JobOpened(number, kind, length if sized or single or pinned else None, concurrency, **options)
         job = self.jobs[number] = Job(opened, length, refused, breaks, poison)
@@ -384,7 +101,7 @@ class World:
             job.asked_to_end = True
         self.tell(f.TerminateAsked())
 
-    # --- feeders ---------------------------------------------------------------------------------------------------
+    # --- feeders -----------------------------------------------------------------------------------------------------
 
     def feed(self, job: Job, *, most: int | None = None, refuse_again: bool = False) -> bool:
         """Let the job's feeder do one thing; False when it has nothing to do."""
@@ -432,7 +149,7 @@ class World:
             job.input_told = True
             self.tell((f.InputBroken if job.breaks else f.InputEnded)(job.id, job.read))
 
-    # --- workers ---------------------------------------------------------------------------------------------------
+    # --- workers -----------------------------------------------------------------------------------------------------
 
     def say_ready(self, worker: Worker) -> None:
         """The process is up."""
@@ -571,6 +288,11 @@ class World:
         for job in list(self.jobs.values()):
             while self.feed(job):
                 moved = True
+        return self.bustle_workers() or moved
+
+    def bustle_workers(self) -> bool:
+        """The same, with all feeders asleep."""
+        moved = False
         for worker in list(self.workers.values()):
             moved |= self._stir(worker)
         return moved
@@ -619,6 +341,7 @@ class World:
             if not any(job.running for job in self.jobs.values()) and not any(self.asks.values()):
                 break
         assert {job.id: job.how for job in self.jobs.values() if job.running} == {}, "a job hangs"
+        assert not any(self.asks.values()), "an AskBack is not answered"
 
     def play_to_the_end(self) -> None:
         """Play fair until every job has ended; close the pool, and play on until it has."""
@@ -640,7 +363,7 @@ class World:
         self.tell(f.TimePassed())
         return True
 
-    # --- to be looked at -------------------------------------------------------------------------------------------
+    # --- to be looked at ---------------------------------------------------------------------------------------------
 
     def at(self, index: int) -> Worker:
         """The worker at this place that came last."""
@@ -649,3 +372,25 @@ class World:
     def orders(self, *kinds: type) -> list[f.Command]:
         """What was ordered so far, of these kinds."""
         return [order for order in self.log if isinstance(order, kinds)]
+
+
+def load(worker: Worker) -> int:
+    """How many items the worker holds."""
+    return sum(map(len, worker.held.values()))
+
+
+def loads(world: World) -> list[int]:
+    """How many items each worker holds, by place."""
+    return [load(worker) for worker in sorted(world.workers.values(), key=lambda worker: worker.index)]
+
+
+def ready_pool(size: int, kind: f.Kind = "def", **options) -> World:
+    """A pool whose workers are all up and idle."""
+    world = World(size, **options)
+    job = world.open(kind, size, concurrency=size)
+    world.calm()
+    world.ready()
+    world.play_out()
+    assert job.how == "done"
+    world.log.clear()
+    return world

@@ -408,6 +408,6 @@ def gone(processes: Iterable[psutil.Process], seconds: float = GONE_WITHIN) -> f
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

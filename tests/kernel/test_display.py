@@ -158,7 +158,9 @@ def test_prints_of_a_background_job_come_under_the_cell_that_started_it(kernel: 
     """Not under the one that happens to run."""
     kernel.run(HELD + "\nasync def chatty(x):\n    await held(x)\n    print('hello from', x)")
     started = kernel.run("job = pmap(chatty, range(3))")
-    other = kernel.run("sign('go')\nfor i in range(3):\n    print('mine', i)\nwhile not job.done():\n    time.sleep(0.01)")
+    other = kernel.run(
+        "sign('go')\nfor i in range(3):\n    print('mine', i)\nwhile not job.done():\n    time.sleep(0.01)"
+    )
     started.wait_for(lambda cell: cell.printed().count("hello from") == 3, "the prints")
     assert other.printed() == "mine 0\nmine 1\nmine 2\n"
 
@@ -167,7 +169,8 @@ def test_the_pool_describes_itself_in_one_line(kernel: Kernel) -> None:
     """Pool, its snapshot, a worker: each reads like a status bar."""
     kernel.value("await pmap(abs, range(4), batch=1)")
     pool, worker, snapshot = (
-        kernel.run(f"pool = aiopool.get_pool()\n{what}").output for what in ("pool", "pool.workers[0]", "print(pool.snapshot())")
+        kernel.run(f"pool = aiopool.get_pool()\n{what}").output
+        for what in ("pool", "pool.workers[0]", "print(pool.snapshot())")
     )
     assert pool is not None
     assert re.fullmatch(r"<Pool shared open \| 2 of 2 workers \(2 idle\) \| 0 jobs>", pool)

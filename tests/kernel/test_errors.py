@@ -45,7 +45,9 @@ WAITS = {
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
-@pytest.mark.parametrize("how", [pytest.param(how, marks=[pytest.mark.core] if how == "await" else []) for how in WAITS])
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.core] if how == "await" else []) for how in WAITS]
+)
 def test_a_traceback_points_at_the_users_line(kernel: Kernel, how: str, kind: str) -> None:
     """The original type, the cells and lines on the way, no frame of ours, and a note with the index and the label."""
     helper = kernel.run("def parse(text):\n    number = text.strip()\n    return int(number)")
@@ -215,7 +217,9 @@ def test_an_exception_that_cannot_travel_arrives_as_a_remote_error(kernel: Kerne
     ) == [True, True, True]
 
 
-@pytest.mark.parametrize("raised", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "asyncio.CancelledError()"])
+@pytest.mark.parametrize(
+    "raised", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "asyncio.CancelledError()"]
+)
 @pytest.mark.parametrize("kind", ["async def", "def"])
 def test_what_would_end_the_kernel_arrives_wrapped(kernel: Kernel, kind: str, raised: str) -> None:
     """An item that exits or is interrupted is an item that failed, and nothing more."""

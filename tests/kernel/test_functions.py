@@ -329,7 +329,10 @@ CASES = [
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, id=case.name.replace(" ", "_"), marks=[pytest.mark.core] if case.core else []) for case in CASES],
+    [
+        pytest.param(case, id=case.name.replace(" ", "_"), marks=[pytest.mark.core] if case.core else [])
+        for case in CASES
+    ],
 )
 def test_what_is_defined_in_one_cell_is_used_in_the_next(kernel: Kernel, case: Case) -> None:
     """Whatever Python calls a function, from a cell, with the classes and helpers it uses."""
@@ -347,7 +350,7 @@ def test_a_function_of_a_module_beside_the_notebook_is_used(kernel: Kernel) -> N
     ]
 
 
-# --- run again ---------------------------------------------------------------------------------------------------------
+# --- run again --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.core

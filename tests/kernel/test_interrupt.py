@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.kernel.harness import Cell, Kernel, Signs
+from tests.kernel.harness import Cell, Kernel, Signs, gone
 
 pytestmark = pytest.mark.kernel
 
@@ -92,7 +92,8 @@ def shown_line(cell: Cell) -> str:
 
 @pytest.mark.parametrize("kind", WORK)
 @pytest.mark.parametrize(
-    "how", [pytest.param(how, marks=[pytest.mark.core] if how in ("await", "result") else []) for how in ("await", "result")]
+    "how",
+    [pytest.param(how, marks=[pytest.mark.core] if how in ("await", "result") else []) for how in ("await", "result")],
 )
 def test_stop_brings_the_prompt_back_whatever_the_items_do(
     kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], how: str, kind: str
@@ -137,21 +138,21 @@ def test_stop_ends_every_kind_of_wait(
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("presses", [2, 5])
-@pytest.mark.parametrize("how", ["await", "result"])
+@pytest.mark.parametrize("how", ["await", "await, 5 times", "result", "result, 5 times"])
 @pytest.mark.parametrize("kind", ["coroutines", "time.sleep"])
 def test_stop_is_pressed_several_times(
-    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], kind: str, how: str, presses: int
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], kind: str, how: str
 ) -> None:
     """Each press finds the one before it at work, or nothing: kernel, workers and the next cell are unharmed."""
+    how, _, times = how.partition(", ")
     kernel.run(WORK[kind])
     kernel.value("await pmap(abs, range(4), batch=1)")
     workers = kernel.workers()
     cell = kernel.begin(WAITS[how].source)
     signs.wait_for(4)
-    for _ in range(presses - 1):
+    for _ in range(4 if times else 1):
         kernel.interrupt()
-    press_stop(kernel, cell, figure, f"{how}, pressed {presses} times")
+    press_stop(kernel, cell, figure, f"{how}, pressed {times or 'twice'}")
     assert cell.error is not None
     # A press that comes after ours has ended the wait finds Python's own handler.
     assert cell.error["ename"] in (WAITS[how].shows, "KeyboardInterrupt")
@@ -175,7 +176,9 @@ def test_stop_in_another_cell_leaves_a_background_job_alone(kernel: Kernel, sign
     signs.wait_for(4)
     workers = kernel.workers()
     # A bare await is not ours: it feels the stop when the loop next wakes, so something wakes it here.
-    ticking = "async def tick():\n    while True:\n        await asyncio.sleep(0.02)\nticker = asyncio.create_task(tick())\n"
+    ticking = (
+        "async def tick():\n    while True:\n        await asyncio.sleep(0.02)\nticker = asyncio.create_task(tick())\n"
+    )
     for source in ("print('here')\ntime.sleep(3600)", f"{ticking}print('here')\nawait asyncio.sleep(3600)"):
         cell = kernel.begin(source)
         cell.wait_for(lambda cell: "here" in cell.printed(), "the print of the cell")
@@ -285,11 +288,169 @@ def test_stop_in_with_pool_ends_the_pool(kernel: Kernel, signs: Signs, figure: C
         "with, at its end": "with Pool(workers=2) as pool:\n    job = pool.map(work, range(40, 48))",
         "async with, at its end": "async with Pool(workers=2) as pool:\n    job = pool.map(work, range(60, 68))",
     }.items():
-        others = set(kernel.children())
+        others = {child.pid for child in kernel.children()}
         begun = len(signs.names())
         cell = kernel.begin(source)
         signs.wait_for(begun + 8)
         press_stop(kernel, cell, figure, how)
         assert cell.error is not None
-        kernel.until(lambda others=others: set(kernel.children()) <= others, "the end of the workers", 3)
+        gone([child for child in kernel.children() if child.pid not in others], seconds=3)
         assert kernel.value("[pool.closed, pool.snapshot().state]") == [True, "closed"]
+
+
+DEAF = {
+    "threads": """
+    options = {"concurrency": 8}
+    def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        time.sleep(3600)
+    """,
+    "a def that catches everything": """
+    options = {}
+    def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        while True:
+            try:
+                time.sleep(3600)
+            except BaseException:
+                pass
+    """,
+    "a coroutine that catches everything": """
+    options = {}
+    async def work(x):
+        sign(x)
+        if x < 2:
+            return x * 10
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except BaseException:
+                pass
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", DEAF)
+def test_stop_does_not_wait_for_items_that_ignore_it(
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], kind: str
+) -> None:
+    """The prompt is back, the next cell finds workers at once, and what does not end is killed after the grace."""
+    kernel.run(DEAF[kind])
+    cell = kernel.begin("await pmap(work, range(8), **options)")
+    signs.wait_for(4)
+    deaf = kernel.children()
+    press_stop(kernel, cell, figure, kind)
+    assert STOPPED.fullmatch(shown_line(cell))
+    following = kernel.begin("await pmap(abs, [-1, -2, -3, -4], batch=1)").finish()
+    assert following.value == [1, 2, 3, 4]
+    assert following.ended is not None
+    assert cell.ended is not None
+    figure(f"from the prompt to the end of the next job, {kind}", following.ended - cell.ended)
+    # Before the grace of 2 s is over: nobody waits for the kill.
+    assert following.ended - cell.ended < 1.8
+    assert kernel.value("aiopool.last_job().done() and aiopool.jobs()[0].partial(fill=None)") == [0, 10] + [None] * 6
+    gone(deaf, seconds=5)
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_stop_does_not_wait_for_the_input(
+    kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], kind: str
+) -> None:
+    """A generator that does not come back; what it gave before is computed and kept. An async one is closed."""
+    sleep = "time.sleep(2)" if kind == "def" else "await asyncio.sleep(3600)"
+    kernel.run(
+        f"""
+        {kind} slow():
+            try:
+                yield 1
+                yield 2
+                sign("reading")
+                {sleep}
+            finally:
+                sign("closed")
+        async def work(x):
+            sign(x)
+            return x * 10
+        """
+    )
+    cell = kernel.begin("await pmap(work, slow())")
+    signs.wait_for(3)
+    press_stop(kernel, cell, figure, f"input is {kind}")
+    assert kernel.value("await pmap(abs, [-1, -2])") == [1, 2]
+    assert kernel.value("aiopool.jobs()[0].partial()") == [10, 20]
+    signs.wait_for(4, seconds=5)
+    assert "closed" in signs.names()
+
+
+CALLS = {
+    "a map": "pool.map(work, range(4))",
+    "a submit": "pool.submit(work, 1)",
+    "a map and its result": "pool.map(work, range(4)).result(5)",
+    "a loop": "for _ in pool.map(work, range(4)): pass",
+    "the picture of a job": "repr(done)",
+    "a cancel": "done.cancel()",
+    "partial results": "done.partial()",
+    "a retry": "failed.retry()",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_stop_at_any_moment_of_a_call_leaves_the_pool_in_order(kernel: Kernel, call: str) -> None:
+    """In a cell without an ``await`` Python raises KeyboardInterrupt wherever it is: here, at one place after another.
+
+    Python looks for signals where a function begins and where one that is written in C has ended. Those places count
+    that lie in our code, or that it calls; what Python's own library makes of an interrupt is its own affair.
+    """
+    kernel.run(
+        """
+        def work(x):
+            return 1 / x
+        def struck(call, at):
+            # Calls it, and raises at the at-th such place; returns how many there were until then.
+            places = 0
+            def is_ours(frame):
+                return frame is not None and str(frame.f_globals.get("__name__")).startswith("aiopool")
+            def profile(frame, event, _):
+                nonlocal places
+                if event in ("call", "c_return") and (is_ours(frame) or event == "call" and is_ours(frame.f_back)):
+                    places += 1
+                    if places == at:
+                        sys.setprofile(None)
+                        raise KeyboardInterrupt
+            sys.setprofile(profile)
+            try:
+                call()
+            except (KeyboardInterrupt, aiopool.JobStopped, ZeroDivisionError):
+                pass
+            except aiopool.RemoteError:
+                # The error of the item was just being read.
+                pass
+            finally:
+                sys.setprofile(None)
+            return places
+        """
+    )
+    kernel.run(
+        f"""
+        pool = Pool(workers=1)
+        pool.map(abs, [1]).result(10)
+        done = pool.map(abs, range(4))
+        done.result(10)
+        failed = pool.map(work, [0, 1])
+        await failed.wait(10)
+        def call():
+            {CALLS[call]}
+        places = struck(call, 0)
+        for at in range(1, places, max(1, places // 100)):
+            struck(call, at)
+            assert pool.map(abs, [-1, -2]).result(10) == [1, 2], at
+        pool.close()
+        pool.join(10)
+        """,
+        seconds=50,
+    )
+    assert kernel.value("places") > 1

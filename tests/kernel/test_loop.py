@@ -40,7 +40,9 @@ async def fetch(x):
 """
     )
     awaitable = {"awaited": "job", "its result() blocks another thread": "asyncio.to_thread(job.result)"}[how]
-    kernel.run(f"job = pmap(fetch, range(3000), concurrency=1000)\npages, ticks, longest = await while_ticking({awaitable})")
+    kernel.run(
+        f"job = pmap(fetch, range(3000), concurrency=1000)\npages, ticks, longest = await while_ticking({awaitable})"
+    )
     right, ticks, longest = kernel.value('[[page["x"] for page in pages] == list(range(3000)), ticks, longest]')
     assert right
     assert ticks > 20
@@ -93,9 +95,10 @@ def test_a_blocking_wait_inside_the_running_loop_ends(kernel: Kernel) -> None:
         asyncio.get_running_loop().call_soon(lambda: called.set_result(sorted(pmap(late, range(3)).as_completed())))
         """
     )
-    assert kernel.value("[await coroutine(), await asyncio.create_task(caller()), [x for _, x in await called]]") == [
-        [0, 1, 2]
-    ] * 3
+    assert (
+        kernel.value("[await coroutine(), await asyncio.create_task(caller()), [x for _, x in await called]]")
+        == [[0, 1, 2]] * 3
+    )
 
 
 @pytest.mark.core
@@ -160,7 +163,9 @@ def test_one_failing_job_of_a_gather_leaves_the_others_alone(kernel: Kernel) -> 
         good, bad = pmap(work, range(3)), pmap(work, [-1])
         """
     )
-    assert kernel.fail("await asyncio.gather(good, bad)").error["ename"] == "ValueError"
+    failed = kernel.fail("await asyncio.gather(good, bad)")
+    assert failed.error is not None
+    assert failed.error["ename"] == "ValueError"
     assert kernel.value("await good") == [0, 1, 2]
 
 

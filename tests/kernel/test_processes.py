@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kernel
 RESTART_WITHIN = 1.5
 """Seconds. A child that nobody reaps, or multiprocessing's resource tracker, makes it 2.6."""
 
-# --- what a worker runs ------------------------------------------------------------------------------------------------
+# --- what a worker runs -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.core
@@ -50,14 +50,24 @@ def test_a_script_that_is_the_kernels_main_file_is_not_run_again(kernel: Kernel,
     assert not trace.exists()
 
 
-SHADOWS = ("signal", "types", "random", "queue", "select", "token", "traceback", "json", "pickle", "asyncio", "selectors")
+SHADOWS = (
+    "signal",
+    "types",
+    "random",
+    "queue",
+    "select",
+    "token",
+    "traceback",
+    "json",
+    "pickle",
+    "asyncio",
+    "selectors",
+)
 
 
 @pytest.mark.core
-def test_modules_beside_the_notebook_that_are_named_like_pythons_harm_nothing(
-    kernels: Kernels, tmp_path: Path
-) -> None:
-    """A worker starts and works as if they were not there, and so does a function that uses what they are named like."""
+def test_modules_beside_the_notebook_that_are_named_like_pythons_harm_nothing(kernels: Kernels, tmp_path: Path) -> None:
+    """A worker starts and works as if they were not there; a function that uses their namesakes gets those."""
     kernel = kernels.fresh(tmp_path)
     try:
         # After the start: of these modules the kernel has its own, and this is about the workers.
@@ -95,7 +105,7 @@ def test_modules_beside_the_notebook_that_are_named_like_pythons_harm_nothing(
         kernel.close()
 
 
-# --- what is left of them ----------------------------------------------------------------------------------------------
+# --- what is left of them ---------------------------------------------------------------------------------------------
 
 BUSY = {
     "idle": "async def work(x):\n    sign(x)",
@@ -178,9 +188,11 @@ def test_a_kernel_killed_while_its_workers_start_leaves_none(
     own_kernel: Kernel, figure: Callable[[str, float], None]
 ) -> None:
     """They find the pipe closed when they come to read it."""
-    cell = own_kernel.begin("pool = Pool(workers=4)\njob = pool.map(abs, range(8), batch=1)\nprint('here')\ntime.sleep(3600)")
+    cell = own_kernel.begin(
+        "pool = Pool(workers=4)\njob = pool.map(abs, range(8), batch=1)\nprint('here')\ntime.sleep(3600)"
+    )
     process = psutil.Process(own_kernel.pid)
-    own_kernel.until(lambda: process.children(), "a child")
+    own_kernel.until(process.children, "a child")
     children = process.children()
     own_kernel.kill()
     figure("workers gone after kill -9, starting", gone(children))

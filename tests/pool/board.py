@@ -31,6 +31,14 @@ def until(condition: Callable[[], object], seconds: float = DEADLINE, what: str 
         time.sleep(LOOK_EVERY)
 
 
+def stays(condition: Callable[[], object], seconds: float, what: str = "") -> None:
+    """See that something remains true for so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert condition(), f"it did not stay: {what or condition}"
+        time.sleep(LOOK_EVERY)
+
+
 class Board:
     """A folder. A topic is a file, and each mark one line of it, written in a single append."""
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.pool.board import Board, until
-from tests.pool.pools import children, ended, our_threads
 
 from aiopool import Pool
+from tests.pool.board import Board, until
+from tests.pool.pools import children, ended, our_threads
 
 
 @pytest.fixture(scope="module", autouse=True)

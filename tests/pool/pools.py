@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable
+from collections.abc import AsyncIterable, Awaitable
 from typing import Any
 
 import psutil
-from tests.pool import work
-from tests.pool.board import DEADLINE, until
 
 from aiopool import Pool
+from tests.pool import work
+from tests.pool.board import DEADLINE, until
 
 
 def our_threads() -> set[str]:
@@ -36,6 +36,12 @@ def still_works(pool: Pool) -> None:
     assert pool.map(work.double_later, range(20)).result(DEADLINE) == list(range(0, 40, 2))
     until(lambda: not pool.snapshot().jobs, what="no job is left")
     assert len([worker for worker in pool.snapshot().workers if worker.state != "lost"]) <= pool.size
+
+
+async def read_into(seen: list[Any], reader: AsyncIterable[Any]) -> None:
+    """Append what a job hands out, one by one: what was seen before an error stands."""
+    async for value in reader:
+        seen.append(value)  # noqa: PERF401  # extend() would lose it
 
 
 async def shortly(awaitable: Awaitable[Any], seconds: float = DEADLINE) -> Any:

@@ -9,11 +9,11 @@ import time
 
 import psutil
 import pytest
-from tests.pool import work
-from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import children, shortly, still_works
 
 from aiopool import Failure, Pool, WorkerLost, WorkerStartFailed
+from tests.pool import work
+from tests.pool.board import DEADLINE, Board, stays, until
+from tests.pool.pools import children, shortly, still_works
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def way(request):
     return type(fn)(fn.__code__, namespace, fn.__name__), code, told
 
 
-# --- one item, one death -----------------------------------------------------------------------------------------------
+# --- one item, one death ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
@@ -114,7 +114,7 @@ def test_the_last_words_of_a_worker_are_in_the_error(pool):
     def speaks(_: int) -> None:
         import sys
 
-        print("loading the model")
+        sys.stdout.write("loading the model\n")
         sys.stderr.write("CUDA error: out of memory\n")
         sys.stderr.flush()
         os._exit(1)
@@ -307,7 +307,7 @@ def test_a_worker_that_stops_answering_is_still_killed_by_a_cancel(pool, board: 
     still_works(pool)
 
 
-# --- workers that cannot start -----------------------------------------------------------------------------------------
+# --- workers that cannot start ---------------------------------------------------------------------------------------
 
 
 def test_an_initializer_runs_once_in_every_worker_before_its_first_item(fresh, board: Board):
@@ -344,7 +344,7 @@ def raises_in_start(board: Board) -> None:
 def exits_in_start(board: Board) -> None:
     """Ends its worker."""
     board.mark("tried")
-    print("last words", flush=True)
+    os.write(1, b"last words\n")
     os._exit(9)
 
 
@@ -373,11 +373,10 @@ async def test_an_initializer_that_fails_is_told_to_everybody_who_waits(fresh, b
             await shortly(job)
     with pytest.raises(WorkerStartFailed, match=told):
         await shortly(pool.submit(work.double, 1))
-    await asyncio.sleep(0.5)
-    assert len(board.marks("tried")) <= 16
-    quiet = len(board.marks("tried"))
-    await asyncio.sleep(0.3)
-    assert len(board.marks("tried")) == quiet
+    until(lambda: not pool.snapshot().workers, what="no worker is being started any more")
+    tried = len(board.marks("tried"))
+    assert tried <= 16
+    stays(lambda: len(board.marks("tried")) == tried and not pool.snapshot().workers, 0.3, "nobody tries again")
 
 
 def test_an_initializer_that_hangs_is_told_after_the_start_timeout(fresh):

@@ -7,13 +7,13 @@ import sys
 import threading
 
 import pytest
-from tests.pool import work
-from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import shortly, still_works
 
 from aiopool import Failure, ItemExited, NotPicklable, RemoteError
+from tests.pool import work
+from tests.pool.board import DEADLINE, Board, until
+from tests.pool.pools import read_into, shortly, still_works
 
-# --- raise or return ---------------------------------------------------------------------------------------------------
+# --- raise or return -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
@@ -80,14 +80,13 @@ async def test_async_for_yields_what_has_finished_before_the_error(pool, board: 
     job = pool.map(last_fails, range(5), batch=1)
     until(lambda: job.snapshot().done == 4)
     board.mark("others have come")
-    seen = []
+    seen: list[int] = []
     with pytest.raises(ValueError, match="bad"):
-        async for value in job:
-            seen.append(value)
+        await shortly(read_into(seen, job))
     assert seen == [0, 1, 2, 3]
 
 
-# --- any exception -----------------------------------------------------------------------------------------------------
+# --- any exception ---------------------------------------------------------------------------------------------------
 
 
 def raiser(make):
@@ -236,7 +235,7 @@ def test_an_exception_that_fails_when_it_is_looked_at_is_still_an_error_of_its_i
     still_works(pool)
 
 
-# --- results -----------------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fn", ["def", "async def"])
@@ -286,7 +285,7 @@ def test_results_of_cell_classes_leave_the_callers_classes_untouched(pool):
     assert [page.x for page in pages] == [0, 1, 2]
 
 
-# --- what an item does to its process ----------------------------------------------------------------------------------
+# --- what an item does to its process --------------------------------------------------------------------------------
 
 
 def test_an_item_that_closes_its_standard_streams_harms_nobody(fresh):
@@ -326,10 +325,10 @@ def test_prints_of_workers_arrive_labelled(fresh, capfd):
     pool = fresh(1)
 
     def prints(x: int) -> int:
-        print(f"hello {x}")
+        print(f"hello {x}")  # noqa: T201  # that is the subject
         if x == 2:
-            print("x" * 300_000)
-            print("flood\n" * 20_000, end="")
+            print("x" * 300_000)  # noqa: T201
+            print("flood\n" * 20_000, end="")  # noqa: T201
         return x
 
     assert pool.map(prints, range(3)).result(DEADLINE) == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Whatever can be called: from a module, from a function, from a script; and the worker sees what the caller has now."""
+"""Whatever can be called, from wherever; and the worker sees what the caller has now."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import operator
 import time
 
 import pytest
+
+from aiopool import NotPicklable
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board
 from tests.pool.pools import shortly, still_works
-
-from aiopool import NotPicklable
 
 # --- every kind ------------------------------------------------------------------------------------------------------
 
@@ -23,6 +23,7 @@ class Base:
     """Its subclass calls it through ``super()``."""
 
     def by(self, x):
+        """Double it."""
         return 2 * x
 
 
@@ -30,10 +31,11 @@ class Derived(Base):
     """A class of a test module, which workers can import."""
 
     def by(self, x):
+        """Ask the base."""
         return super().by(x)
 
 
-def kinds():
+def kinds():  # noqa: C901  # a catalogue
     """Make every kind of function that doubles; those of this function's own travel by value."""
     factor = 2
 
@@ -106,7 +108,7 @@ def kinds():
         "closure": closure,
         "async closure": async_closure,
         "lambda": lambda x: factor * x,
-        "lambda of a coroutine": lambda x: work.double_later(x),
+        "lambda of a coroutine": lambda x: work.double_later(x),  # noqa: PLW0108  # that is the kind
         "wrapper of a coroutine": wrapper,
         "recursive": recursive,
         "mutually recursive": even,
@@ -167,7 +169,7 @@ def test_enum_members_keep_their_identity_both_ways(pool):
     assert pool.submit(other, Colour.RED).result(DEADLINE) is Colour.BLUE
 
 
-# --- coroutines in unusual places -------------------------------------------------------------------------------------
+# --- coroutines in unusual places ------------------------------------------------------------------------------------
 
 
 def test_a_def_may_call_asyncio_run(pool):
@@ -203,7 +205,9 @@ def test_a_def_may_make_and_leave_a_loop_of_its_own(pool):
 def test_a_lambda_of_a_coroutine_is_not_taken_for_a_def_with_a_strange_result(pool):
     """It is awaited, and what it awaits may take its time; also with a concurrency above the workers."""
     assert pool.map(lambda x: work.doze(0.01), range(4)).result(DEADLINE)[0] > 0
-    assert pool.map(lambda x: work.double_later(x), range(8), concurrency=4).result(DEADLINE) == list(range(0, 16, 2))
+    assert pool.map(lambda x: work.double_later(1 * x), range(8), concurrency=4).result(DEADLINE) == list(
+        range(0, 16, 2)
+    )
 
 
 def test_an_awaitable_that_is_no_coroutine_is_awaited_or_refused_by_name(pool):
@@ -220,7 +224,7 @@ def test_an_awaitable_that_is_no_coroutine_is_awaited_or_refused_by_name(pool):
     assert "coroutine" in str(failure.error)
 
 
-# --- once a job --------------------------------------------------------------------------------------------------------
+# --- once a job ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("concurrency", [None, 8])
@@ -260,7 +264,7 @@ def test_a_function_that_cannot_travel_is_refused_in_the_call(pool):
         pool.submit(guarded, 1)
 
 
-# --- as it is now --------------------------------------------------------------------------------------------------------
+# --- as it is now ----------------------------------------------------------------------------------------------------
 
 
 def script_namespace(source: str, namespace: dict | None = None) -> dict:

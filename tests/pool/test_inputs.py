@@ -12,13 +12,13 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from tests.pool import work
-from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import shortly, still_works
 
 from aiopool import InputError, InputLost, NotPicklable, OptionError, ResultsConsumed, WouldDeadlock
+from tests.pool import work
+from tests.pool.board import DEADLINE, Board, stays, until
+from tests.pool.pools import read_into, shortly, still_works
 
-# --- what may be passed --------------------------------------------------------------------------------------------
+# --- what may be passed ----------------------------------------------------------------------------------------------
 
 
 class Sized:
@@ -101,7 +101,7 @@ def test_an_unsized_input_of_every_kind_gives_its_results_in_its_own_order(pool,
     assert len(job) == 3
 
 
-async def numbers(count=3, fails=False):
+async def numbers(count=3, *, fails=False):
     """Yield so many, and perhaps raise."""
     for x in range(1, count + 1):
         await asyncio.sleep(0)
@@ -194,6 +194,22 @@ def test_an_input_is_read_on_a_thread_of_its_own_in_the_callers_context(pool):
     ((thread, value),) = seen
     assert thread.startswith("aiopool-feeder")
     assert value == "the caller's"
+
+
+def test_an_iterator_that_is_bound_to_its_thread_says_what_to_pass_instead(pool):
+    """A cursor of sqlite3 refuses to be read on the feeder's thread."""
+    import sqlite3
+
+    with sqlite3.connect(":memory:") as connection:
+        rows = connection.execute("select 1 union select 2")
+        with pytest.raises(sqlite3.ProgrammingError) as caught:
+            pool.map(work.double, rows).result(DEADLINE)
+        assert "list(...)" in " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+        assert pool.map(lambda row: row[0], list(connection.execute("select 1 union select 2"))).result(DEADLINE) == [
+            1,
+            2,
+        ]
+    connection.close()
 
 
 # --- slow, endless, broken -------------------------------------------------------------------------------------------
@@ -294,14 +310,12 @@ async def test_an_input_that_raises_lets_the_results_before_it_stand(pool, data)
     seen = []
     job = pool.map(work.double_later, make())
     with pytest.raises(OSError, match="dried up"):
-        async for value in job:
-            seen.append(value)
+        await shortly(read_into(seen, job))
     assert seen == [2, 4, 6]
     seen = []
     with pytest.raises(OSError, match="dried up"):
-        async for _, value in pool.map(work.double, make()).as_completed():
-            seen.append(value)
-    assert sorted(seen) == [2, 4, 6]
+        await shortly(read_into(seen, pool.map(work.double, make()).as_completed()))
+    assert sorted(seen) == [(0, 2), (1, 4), (2, 6)]
     still_works(pool)
 
 
@@ -339,16 +353,7 @@ def test_an_unsized_input_waits_for_a_reader_when_too_many_bytes_wait(pool, monk
     read = itertools.count()
     job = pool.map(lambda x: bytes(100_000), (x for x, _ in zip(read, range(300), strict=False)), window=10)
     until(lambda: job.snapshot().done >= 10)
-    stood = job.snapshot().done
-    quiet = 0
-
-    def is_quiet():
-        nonlocal stood, quiet
-        quiet, stood = (quiet + 1, stood) if job.snapshot().done == stood else (0, job.snapshot().done)
-        return quiet > 100
-
-    until(is_quiet)
-    assert stood < 50
+    stays(lambda: job.snapshot().done < 50, 0.3, "it waits for a reader")
     assert len(job.result(DEADLINE)) == 300
 
 
@@ -432,7 +437,7 @@ def test_results_of_an_unsized_input_are_dropped_as_they_are_handed_out(pool):
         job.result(DEADLINE)
 
 
-# --- arguments that cannot travel --------------------------------------------------------------------------------------
+# --- arguments that cannot travel ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrap", [list, iter], ids=["sized", "unsized"])
@@ -448,7 +453,7 @@ def test_an_argument_that_cannot_travel_costs_its_item_only(pool, wrap):
     assert results[4].index == 4
 
 
-# --- what is refused in the call ---------------------------------------------------------------------------------------
+# --- what is refused in the call -------------------------------------------------------------------------------------
 
 
 async def coroutine():

@@ -7,11 +7,11 @@ import contextvars
 import time
 
 import pytest
+
+from aiopool import ItemExited
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board
 from tests.pool.pools import shortly, still_works
-
-from aiopool import ItemExited
 
 # Few lanes and many items, so that a lane steps one after another.
 REUSED = {"concurrency": 2}

@@ -7,15 +7,15 @@ import threading
 import time
 
 import pytest
-from tests.pool import work
-from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import ended, shortly
 
 import aiopool
 from aiopool import MISSING, Failure, Pool
 from aiopool.registry import registry
+from tests.pool import work
+from tests.pool.board import DEADLINE, Board, until
+from tests.pool.pools import ended, shortly
 
-# --- all at once ---------------------------------------------------------------------------------------------------
+# --- all at once -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fn", [work.double, work.double_later], ids=["def", "async def"])
@@ -108,7 +108,7 @@ async def test_wait_tells_whether_the_end_has_come_and_raises_nothing(pool, boar
     assert job.done()
 
 
-# --- one after another ---------------------------------------------------------------------------------------------
+# --- one after another -----------------------------------------------------------------------------------------------
 
 
 def test_a_for_loop_reads_results_in_input_order_as_they_come(pool, board: Board):
@@ -196,7 +196,7 @@ async def test_leaving_an_async_with_block_of_a_job_cancels_it(pool, board: Boar
     assert job.snapshot().state == "cancelled"
 
 
-# --- several iterables, tuples, mappings ------------------------------------------------------------------------------
+# --- several iterables, tuples, mappings -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fn", [work.add, work.add_later], ids=["def", "async def"])
@@ -256,7 +256,7 @@ def test_label_shows_an_input_without_its_secret(pool):
     assert note.startswith("item 0 (the 42th), worker ")
 
 
-# --- what a job tells while it runs ------------------------------------------------------------------------------------
+# --- what a job tells while it runs ----------------------------------------------------------------------------------
 
 
 async def test_partial_and_records_and_failures_tell_what_there_is(pool, board: Board):
@@ -311,7 +311,7 @@ def test_len_is_the_number_of_items_where_it_is_known(pool):
     endless.cancel()
 
 
-# --- many, big, deep ---------------------------------------------------------------------------------------------------
+# --- many, big, deep -------------------------------------------------------------------------------------------------
 
 
 def test_a_million_plain_numbers_arrive(pool):
@@ -324,7 +324,7 @@ def test_a_million_plain_numbers_arrive(pool):
 
 def test_a_result_of_fifty_megabytes_arrives(pool):
     """Both ways, as do its small neighbours."""
-    results = pool.map(lambda n: bytes(n), [3, 50_000_000, 5]).result(DEADLINE)
+    results = pool.map(bytes, [3, 50_000_000, 5]).result(DEADLINE)
     assert [len(value) for value in results] == [3, 50_000_000, 5]
     assert pool.map(len, results, [None], unpack=False).name == "len"
     assert pool.map(len, results).result(DEADLINE) == [3, 50_000_000, 5]

@@ -10,11 +10,11 @@ import threading
 import time
 
 import pytest
+
+from aiopool import MISSING, AiopoolError, JobCancelled
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import shortly, still_works
-
-from aiopool import MISSING, AiopoolError, JobCancelled
 
 SOON = 0.5
 """Seconds within which a stop takes effect: 0.3 is the promise, the rest is for a busy machine."""
@@ -112,7 +112,7 @@ def blocks_loop(board: Board):
 
     async def item(x: int) -> None:
         board.mark("running")
-        time.sleep(3600)
+        time.sleep(3600)  # noqa: ASYNC251  # that is the point
 
     return item
 
@@ -136,7 +136,7 @@ def lambda_of_coroutine(board: Board):
         board.mark("running")
         await asyncio.sleep(3600)
 
-    return lambda x: later(x)
+    return lambda x: later(x)  # noqa: PLW0108  # it must look like a def
 
 
 def own_loop(board: Board):
@@ -215,7 +215,7 @@ def swallows_in_def(board: Board):
         while True:
             try:
                 time.sleep(3600)
-            except BaseException:
+            except BaseException:  # noqa: BLE001  # it will not go
                 board.mark("swallowed")
 
     return item
@@ -382,7 +382,7 @@ def test_a_job_can_be_cancelled_at_any_moment(pool):
     assert pids(pool) == before
 
 
-# --- from the awaiting side --------------------------------------------------------------------------------------------
+# --- from the awaiting side ------------------------------------------------------------------------------------------
 
 
 async def test_cancelling_the_awaiting_task_cancels_the_job(pool, board: Board):
@@ -435,10 +435,14 @@ async def test_asyncio_timeout_around_an_await_cancels_the_job_and_raises_timeou
         await job
 
     second = pool.map(work.doze, [3600] * 4)
-    with pytest.raises(ExceptionGroup) as caught:
+
+    async def both() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(waits(second))
             group.create_task(fails())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await both()
     assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
     await shortly(second.wait())
     still_works(pool)

@@ -7,11 +7,11 @@ import os
 import signal
 
 import pytest
+
+from aiopool import JobCancelled, NotPicklable, OptionError, WorkerLost
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import shortly, still_works
-
-from aiopool import JobCancelled, NotPicklable, OptionError, WorkerLost
 
 
 @pytest.mark.parametrize("fn", [work.add, work.add_later], ids=["def", "async def"])

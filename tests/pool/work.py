@@ -91,6 +91,7 @@ class LoadsCounted:
         self.board.mark("loaded", os.getpid())
 
     def __call__(self, x: Any) -> Any:
+        """Double it."""
         return 2 * x
 
 
@@ -98,6 +99,7 @@ class AsyncDoubler:
     """A callable object whose call is a coroutine."""
 
     async def __call__(self, x: Any) -> Any:
+        """Double it, a turn of the loop later."""
         await asyncio.sleep(0)
         return 2 * x
 
@@ -109,6 +111,7 @@ class Doubler:
         self.by = by
 
     def __call__(self, x: Any) -> Any:
+        """Use the object."""
         return self.by * x
 
     def bound(self, x: Any) -> Any:

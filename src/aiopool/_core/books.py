@@ -46,7 +46,7 @@ class Books:
         self.curious = False
         self._wake: float | None = None
 
-    # --- looking up ------------------------------------------------------------------------------------------------
+    # --- looking up --------------------------------------------------------------------------------------------------
 
     def worker(self, number: int) -> WorkerBook:
         """The worker of this number, which must not be gone."""
@@ -67,10 +67,10 @@ class Books:
         return bool(self.waiting[kind] or self.singles[kind])
 
     def wants(self, kind: Kind) -> bool:
-        """Whether items of this kind are still to be sent."""
-        return self.reading[kind] > 0 or self.is_short(kind)
+        """Whether items of this kind are to be sent, or are running and more will come."""
+        return self.need[kind] > 0 and (self.reading[kind] > 0 or self.is_short(kind))
 
-    # --- keeping the sums ------------------------------------------------------------------------------------------
+    # --- keeping the sums --------------------------------------------------------------------------------------------
 
     def weigh(self, job: JobBook) -> None:
         """What the job needs may have changed."""
@@ -147,7 +147,7 @@ class Books:
             job.claims -= 1
         return job
 
-    # --- orders ----------------------------------------------------------------------------------------------------
+    # --- orders ------------------------------------------------------------------------------------------------------
 
     def ask_back(self, worker: WorkerBook, job: JobBook, count: int) -> None:
         """Order the worker to hand back items that have not started, unless it was asked for as many already."""

@@ -4,8 +4,9 @@ A frame is a header and a body::
 
     magic 2 | version 1 | kind 1 | length of the body 8 | body
 
-Numbers are little-endian. A body holds fixed fields, then columns: a run of whole numbers travels as a range where it
-is one, blobs travel as a column of lengths and their bytes. Values are never looked into here.
+Numbers are little-endian; columns stand as the machine has them, because both ends of a pipe are on one machine. A
+body holds fixed fields, then columns: a run of whole numbers travels as a range where it is one, blobs travel as a
+column of lengths and their bytes. Values are never looked into here.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ _FIRST = struct.Struct("<Q")
 _LENGTH = struct.Struct("<Q")
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 def encode(frame: Frame) -> list[Bytes]:
@@ -248,7 +249,7 @@ _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
 }
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 class _Body:
@@ -367,13 +368,10 @@ _DECODERS: dict[int, Callable[[_Body], Frame]] = {
 }
 
 
-def decode(kind: int, data: bytes | bytearray) -> Frame:
+def _decode(kind: int, data: bytes | bytearray) -> Frame:
     """The frame of this kind with this body, which it keeps views of."""
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
-        raise FrameError(f"no frame is of kind {kind}")
     body = _Body(memoryview(data))
-    frame = decoder(body)
+    frame = _DECODERS[kind](body)
     body.end()
     return frame
 
@@ -416,7 +414,7 @@ class Parser:
                     return
                 body, self._pending = self._pending, bytearray()
             kind, self._kind = self._kind, None
-            yield decode(kind, body)
+            yield _decode(kind, body)
 
     def _fill(self, data: memoryview, size: int) -> int:
         taken = min(size - len(self._pending), len(data))
@@ -427,6 +425,9 @@ class Parser:
         magic, version, kind, length = HEADER.unpack(header)
         if magic != MAGIC or version != VERSION:
             raise FrameError(f"a frame begins with {header[:3]!r} instead of {MAGIC + bytes([VERSION])!r}")
+        if kind not in _DECODERS:
+            # At once, not after a body that a broken length may make endless.
+            raise FrameError(f"no frame is of kind {kind}")
         if length > self._limit:
             raise FrameError(f"a frame of {length} bytes is over the limit of {self._limit}")
         return kind, length

@@ -55,6 +55,7 @@ class Jobs:
             return
         if fact.index in job.recoding:
             job.recoding.discard(fact.index)
+            self._books.curious = True
         else:
             job.supplied += 1
         self.failed_in(job)

@@ -81,7 +81,7 @@ class Ledger:
         self._settle()
         return books.orders
 
-    # --- to be looked at -------------------------------------------------------------------------------------------
+    # --- to be looked at ---------------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
@@ -107,7 +107,7 @@ class Ledger:
         """The batch that this worker holds under this number; FrameError where it holds none."""
         return self._books.batch(self._books.worker(worker), batch)
 
-    # --- after every fact ------------------------------------------------------------------------------------------
+    # --- after every fact --------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         self._team.dismiss()
@@ -132,7 +132,7 @@ class Ledger:
             self._books.state = "closed"
             self._books.orders.append(f.PoolEnded())
 
-    # --- facts about workers ---------------------------------------------------------------------------------------------------
+    # --- facts about workers -----------------------------------------------------------------------------------------
 
     def _job_opened(self, fact: f.JobOpened) -> None:
         if not self._books.jobs:
@@ -203,6 +203,9 @@ class Ledger:
         if job is not None:
             if len(again) < asked:
                 worker.barren.add(job.id)
+            if again and job.opened.single and worker.state != "dying":
+                # A worker forgets the function of a submit by itself only when it has run it.
+                self._books.orders.append(f.ForgetOn(worker.id, job.id))
             self._rerun(job, again)
             self._spread.refill(worker, job)
         else:
@@ -231,7 +234,8 @@ class Ledger:
         if worker.cancelling.pop(fact.job, None) is None:
             raise FrameError(f"worker {worker.id} drops job {fact.job}, which was not cancelled there")
         for batch in [batch for batch in worker.batches.values() if batch.job.id == fact.job]:
-            self._books.close(worker, batch, tuple(batch.pending))
+            left = batch.pending
+            self._books.close(worker, batch, left if isinstance(left, range) else tuple(left))
         self._spread.free(worker)
 
     # --- question 5: a worker died -----------------------------------------------------------------------------------
@@ -299,7 +303,7 @@ class Ledger:
         for start in range(0, len(others), most):
             self._books.orders.append(f.Recode(job.id, tuple(others[start : start + most])))
 
-    # --- the pool --------------------------------------------------------------------------------------------------
+    # --- the pool ----------------------------------------------------------------------------------------------------
 
     def _resized(self, fact: f.Resized) -> None:
         self._books.size = fact.size

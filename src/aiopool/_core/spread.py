@@ -58,7 +58,7 @@ class Spread:
             self._books.curious = False
             self._take_over()
 
-    # --- from a job to workers -------------------------------------------------------------------------------------
+    # --- from a job to workers ---------------------------------------------------------------------------------------
 
     def _offer_everything(self) -> None:
         for kind in KINDS:
@@ -107,7 +107,7 @@ class Spread:
                     break
         return best
 
-    # --- room ------------------------------------------------------------------------------------------------------
+    # --- room --------------------------------------------------------------------------------------------------------
 
     def _share(self, worker: WorkerBook, job: JobBook) -> int:
         """How many of the job's lanes are for this worker."""
@@ -159,7 +159,7 @@ class Spread:
         self._books.enter(worker, batch, lanes)
         self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes))
 
-    # --- from a worker to jobs -------------------------------------------------------------------------------------
+    # --- from a worker to jobs ---------------------------------------------------------------------------------------
 
     def refill(self, worker: WorkerBook, job: JobBook) -> None:
         """The worker has ended or given back items of this job: offer it more, and if it is empty, of any job."""
@@ -279,11 +279,11 @@ class Spread:
         """The job that came to the victim last and of which it may hold something that has not started."""
         for job in reversed(victim.jobs.values()):
             opened = job.opened
-            # Where more is still to be read, that comes to the idle worker without any asking.
+            # What is still to be read, or made into batches again, comes to the idle worker without any asking.
             read = job.total is not None or opened.size is None
             if (
                 read
-                and not (job.ready or job.paused or opened.pinned)
+                and not (job.ready or job.recoding or job.paused or opened.pinned)
                 and job.crew[victim.id].out
                 and job.id not in victim.barren
                 and not victim.asks.get(job.id)

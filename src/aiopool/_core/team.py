@@ -37,12 +37,12 @@ class Team:
         self._count = 0
         self._extras: dict[Kind, WorkerBook] = {}
         self._changed = False
-        self._split: int | None = None
+        self._arranged: tuple[int | None, ...] = (None, 0, 0)
         self._stalled: dict[Kind, float] = {}
         self._start_failures = 0
         self._tokens: dict[int, set[int]] = {}
 
-    # --- coming ----------------------------------------------------------------------------------------------------
+    # --- coming ------------------------------------------------------------------------------------------------------
 
     def staff(self) -> None:
         """Start workers while there is more work than workers, and places are free."""
@@ -93,7 +93,7 @@ class Team:
         """Whether there is no worker, and none can be started."""
         return self._start_failures >= policy.START_FAILURES and not self._count
 
-    # --- going -----------------------------------------------------------------------------------------------------
+    # --- going -------------------------------------------------------------------------------------------------------
 
     def retire(self, worker: WorkerBook) -> None:
         """Let the worker end its items, and then itself."""
@@ -162,14 +162,15 @@ class Team:
             del self._tokens[token]
             self._books.orders.append(f.Reached(token))
 
-    # --- for whom --------------------------------------------------------------------------------------------------
+    # --- for whom ----------------------------------------------------------------------------------------------------
 
     def arrange(self) -> bool:
         """Reserve workers for the kinds anew, if anything has changed; whether somebody may now take more."""
         split = self._wanted_split()
-        if split == self._split and not self._changed:
+        arranged = split, *(self._in_the_way(kind) if split is None else 0 for kind in KINDS)
+        if arranged == self._arranged and not self._changed:
             return False
-        self._split, self._changed = split, False
+        self._arranged, self._changed = arranged, False
         staying = [worker for worker in self._books.workers.values() if worker.staying]
         team = sorted((worker for worker in staying if not worker.extra), key=lambda worker: worker.index)
         if split is None:
@@ -182,6 +183,10 @@ class Team:
             self.coming[kind] = sum(worker.state == "starting" for worker in serving)
         return True
 
+    def _in_the_way(self, kind: Kind) -> int:
+        """How many workers a kind that has items to send cannot have, because they still run the other one's."""
+        return self._books.loaded[OTHER[kind]] if self._books.wants(kind) else 0
+
     def _wanted_split(self) -> int | None:
         """How many workers are for coroutines, or None while the kinds are not in each other's way."""
         books = self._books
@@ -189,22 +194,31 @@ class Team:
             return None
         size = books.size
         if size == 1:
-            return self._split if self._split in {0, 1} else self._first_come()
-        coroutines, functions = (min(size, max(1, books.need[kind])) for kind in KINDS)
+            return int(self._kind_of_one() == "async")
+        coroutines, functions = (min(size, books.need[kind]) for kind in KINDS)
         return max(min(coroutines, size // 2), size - functions)
 
-    def _first_come(self) -> int:
+    def _kind_of_one(self) -> Kind:
+        """For whom the only worker is: for what it holds, else for whoever waits, else as it was."""
         books = self._books
-        held = [worker.kind for worker in books.workers.values() if worker.kind and worker.staying]
-        first = held[0] if held else next(job.kind for job in books.jobs.values() if not job.paused)
-        return int(first == "async")
+        held = [worker.kind for worker in books.workers.values() if worker.kind and worker.staying and not worker.extra]
+        waiting = [kind for kind in KINDS if books.is_short(kind)]
+        if held or len(waiting) == 1:
+            return (held or waiting)[0]
+        return "def" if self._arranged[0] == 0 else "async"
 
     def _reserve_none(self, team: Sequence[WorkerBook]) -> None:
+        """Whoever has items to send shares them among all workers but those that still run the other kind's."""
         for worker in team:
             worker.reserved = None
             worker.place = worker.index
         for kind in KINDS:
             self.width[kind] = self._books.size
+            if self._in_the_way(kind):
+                free = [worker for worker in team if worker.kind != OTHER[kind]]
+                self.width[kind] = max(1, self._books.size - len(team) + len(free))
+                for place, worker in enumerate(free):
+                    worker.place = place
 
     def _reserve(self, team: Sequence[WorkerBook], quota: dict[Kind, int]) -> None:
         left = dict(quota)
@@ -224,15 +238,15 @@ class Team:
                 worker.place = place
             self.width[kind] = max(1, quota[kind] + (kind in self._extras))
 
-    # --- a kind without a worker -----------------------------------------------------------------------------------
+    # --- a kind without a worker -------------------------------------------------------------------------------------
 
     def watch(self) -> None:
         """Note which kinds wait for a worker that the other one keeps."""
         books = self._books
         for kind in KINDS:
-            if not books.is_short(kind):
+            if not books.is_short(kind) or kind in self._extras:
                 self._stalled.pop(kind, None)
-            elif kind not in self._stalled and (books.loaded[OTHER[kind]] or self._split is not None):
+            elif kind not in self._stalled and (books.loaded[OTHER[kind]] or self._arranged[0] is not None):
                 self._stalled[kind] = books.now
                 books.due(books.now + policy.DRAIN_SECONDS)
 
@@ -261,7 +275,7 @@ class Team:
             index = next(self._free_places(books.size))
             self._extras[kind] = self._start(index, extra_for=kind)
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """See what is overdue, and order the next alarm."""

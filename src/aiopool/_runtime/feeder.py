@@ -7,6 +7,7 @@ read waits in a part of a batch, which is closed when it is full, or at once whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
@@ -148,8 +149,12 @@ class Feeder:
             return not loop.is_running()
 
     def stop(self) -> None:
-        """The job has ended. A thread inside the input's own code ends when that returns."""
+        """The job has ended. A thread inside the input's code ends when that returns; an async input is cancelled."""
         self.credit.stop()
+        if self._pumping is not None and not self._pumping.done():
+            # A loop that has closed takes the task with it.
+            with contextlib.suppress(RuntimeError):
+                self._pumping.get_loop().call_soon_threadsafe(self._pumping.cancel, context=contextvars.Context())
 
     def collect(self) -> None:
         """Close the part of a batch that has been read so far, if a worker has nothing to do."""
@@ -177,7 +182,7 @@ class Feeder:
                 chunk.extend(islice(iterator, count))
             except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input
                 self._supply(indices, chunk)
-                self._sink.input_broken(self._job, self._read, error)
+                self._sink.input_broken(self._job, self._read, _explained(error))
                 return
             if len(chunk) < count:
                 self._supply(indices, chunk)
@@ -209,7 +214,7 @@ class Feeder:
                 return
         except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input
             self._close_part()
-            self._sink.input_broken(self._job, self._read, error)
+            self._sink.input_broken(self._job, self._read, _explained(error))
             return
         self._close_part()
         self._sink.input_ended(self._job, self._read)
@@ -261,3 +266,12 @@ class Feeder:
     async def _credit_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         # A thread may wait for a condition, a loop must not.
         return await loop.run_in_executor(None, self.credit.wait_beyond, self._read)
+
+
+def _explained(error: BaseException) -> BaseException:
+    """The error of an input; one that was bound to the thread that made it is told what to do."""
+    # The error is a user's own object: looking at it may raise anything, and the note is a courtesy.
+    with contextlib.suppress(BaseException):
+        if "thread" in str(error).lower():
+            error.add_note("the input is read on a thread of its own: if it is bound to yours, pass list(...)")
+    return error

@@ -21,7 +21,7 @@ _BOOT = """
 import sys
 sys.path[:0] = {path!r}
 from aiopool._worker.main import main
-main({commands}, {answers}, {marks})
+main({commands}, {answers}, {marks}, {parent})
 """
 
 _NOT_FOR_WORKERS = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
@@ -52,7 +52,7 @@ class Popen:
 
     def __init__(self, worker: WorkerProcess) -> None:
         commands, answers, marks, output = worker.fds
-        boot = _BOOT.format(path=boot_path(), commands=commands, answers=answers, marks=marks)
+        boot = _BOOT.format(path=boot_path(), commands=commands, answers=answers, marks=marks, parent=os.getpid())
         # -P: a signal.py in the notebook's folder would otherwise be imported in place of the standard library's.
         self._child = subprocess.Popen(  # noqa: S603  # our own interpreter, our own code
             [os.fsdecode(spawn.get_executable()), *_flags(), "-P", "-c", boot],

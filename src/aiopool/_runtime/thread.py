@@ -37,8 +37,8 @@ class IOThread:
         self._calls.append((function, args))
         # Set and cleared without a lock: the loop clears it before it takes calls, so one that finds it set is taken.
         if not self._notified:
-            self._notified = True
             try:
+                self._notified = True
                 self._wake()
             except BaseException:
                 # Stop, in the middle of it: whoever finds the mark relies on the wake-up, so it must come all the same.

@@ -17,7 +17,7 @@ from aiopool._worker.outbox import Outbox
 from aiopool._worker.work import Entry, JobRun, MarkPage
 
 TURN_SECONDS = 0.005
-"""How long a lane may go on with items that never wait, before it lets the loop turn."""
+"""How long the lanes of a job may go on with items that never wait, before they let the loop turn."""
 
 
 class Host(Protocol):
@@ -71,7 +71,8 @@ class Lane:
             if self._task.cancelling() or self._job.cancelled:
                 return
             self._reused = True
-            if ended - turn > TURN_SECONDS:
+            # Shared by the job's lanes: each of them takes its turn before anybody else has one.
+            if ended - turn > TURN_SECONDS / len(self._job.tasks):
                 await asyncio.sleep(0)
                 turn = perf_counter()
 

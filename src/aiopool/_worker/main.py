@@ -22,8 +22,12 @@ SHUTDOWN_SECONDS = 1.0
 """How long a worker that ends may spend on closing what the user's code left open in its loop."""
 
 
-def main(commands: int, answers: int, marks: int) -> None:
-    """Run a worker over these inherited file descriptors; returns when the parent hangs up."""
+PR_SET_PDEATHSIG = 1
+
+
+def main(commands: int, answers: int, marks: int, parent: int) -> None:
+    """Run a worker of this parent over these inherited file descriptors; returns when the parent hangs up."""
+    _die_with(parent)
     # Stop goes to the kernel's whole process group. The parent blocked SIGINT across the start, so there is no moment
     # at which it could have struck.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -38,6 +42,20 @@ def main(commands: int, answers: int, marks: int) -> None:
     if _set_up(runner, pipes):
         runner.run()
         _shut_down(runner.loop)
+
+
+def _die_with(parent: int) -> None:
+    """Have the system end this process with its parent, where it can.
+
+    EOF tells most of it, but not while a forked child of the parent holds the pipe, nor while C code holds the GIL.
+    The signal follows the thread that started us: that is the pool's own, which lives as long as its workers.
+    """
+    if sys.platform == "linux":
+        import ctypes  # nothing else here needs it
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # It died before we had asked.
 
 
 def _set_up(runner: Runner, pipes: Pipes) -> bool:

@@ -77,13 +77,8 @@ class Runner:
         job.add(frame)
         if job.is_async:
             self.loop.call_soon_threadsafe(self.open_lane, job)
-        elif job.lanes > 1:
-            self._open_threads(job)
         else:
-            if not job.in_turns:
-                job.in_turns = True
-                self._turns.append(job)
-            self.loop.call_soon_threadsafe(self._turn_to_defs)
+            self._serve(job)
 
     def cancel(self, job: JobRun) -> None:
         """Drop what has not started, cancel what runs; Dropped is sent when nothing is left."""
@@ -174,6 +169,16 @@ class Runner:
 
     # --- functions -------------------------------------------------------------------------------------------------
 
+    def _serve(self, job: JobRun) -> None:
+        """See to it that queued ``def`` items are run: in the main thread, or in threads. Any thread."""
+        if job.lanes > 1 or job.threads:
+            self._open_threads(job)
+            return
+        if not job.in_turns:
+            job.in_turns = True
+            self._turns.append(job)
+        self.loop.call_soon_threadsafe(self._turn_to_defs)
+
     def _turn_to_defs(self) -> None:
         # Inside a def item the loop runs for a coroutine that it returned: items that have come wait for its end.
         if not self._in_def:
@@ -183,6 +188,12 @@ class Runner:
         """Run ``def`` items until none is left, one of each job in turn."""
         while self._turns and not self.closing:
             job = self._turns[0]
+            if job.lanes > 1:
+                # Fewer workers share the job than before: from now on it runs in threads.
+                self._turns.popleft()
+                job.in_turns = False
+                self._open_threads(job)
+                continue
             try:
                 entry = job.queue.popleft()
             except IndexError:
@@ -258,16 +269,16 @@ class Runner:
     # --- functions in threads, for a concurrency above the number of workers ---------------------------------------
 
     def _open_threads(self, job: JobRun) -> None:
-        """Start threads for what is queued. The link thread and threads that end come here."""
+        """Start threads for what is queued, beside what the main thread still runs. Any thread."""
         with self._counting_threads:
-            count = max(0, min(job.lanes - job.threads, len(job.queue)))
+            count = max(0, min(job.lanes - job.threads - job.running, len(job.queue)))
             job.threads += count
         for _ in range(count):
             threading.Thread(target=self._thread, args=(job,), name=f"aiopool-item-{job.id}", daemon=True).start()
 
     def _thread(self, job: JobRun) -> None:
         slot = self.marks.take()
-        while not job.cancelled:
+        while not job.cancelled and job.threads <= job.lanes:
             try:
                 entry = job.queue.popleft()
             except IndexError:
@@ -290,5 +301,5 @@ class Runner:
             job.threads -= 1
         self._drop_if_empty(job)
         # Something may have been queued between the look at the queue and the count.
-        if not job.cancelled:
-            self._open_threads(job)
+        if job.queue and not job.cancelled:
+            self._serve(job)

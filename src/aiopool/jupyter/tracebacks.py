@@ -27,7 +27,7 @@ def end_at_users_lines(shell: Any) -> None:
 
 
 def _users_part(error: object, tb: TracebackType | None) -> TracebackType | None:
-    told_in_full = isinstance(error, AiopoolError) and not isinstance(error, InternalError)
+    told_in_full = isinstance(error, AiopoolError | KeyboardInterrupt) and not isinstance(error, InternalError)
     frames = []
     while tb is not None:
         frames.append(tb)

@@ -1,0 +1,154 @@
+"""What a fact costs, counted in lines of code that run: no clock, so the counts are the same on every machine.
+
+It must not depend on the number of workers, of items in a batch, or of jobs that have nothing to do with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import deque
+from types import FrameType
+
+import pytest
+
+from aiopool._core import facts as f
+from aiopool._core.ledger import Ledger
+
+
+class Counted:
+    """A ledger of which every line that runs is counted, and a world that is prompt."""
+
+    def __init__(self, size: int) -> None:
+        self.ledger = Ledger(size)
+        self.lines = 0
+        self.sent: deque[f.SendBatch] = deque()
+        self.batches = itertools.count(1)
+        self.starting: list[int] = []
+
+    def tell(self, fact: f.Fact) -> int:
+        """Tell the ledger; how many lines that took."""
+        self.lines = 0
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            orders = self.ledger.tell(fact, 0.0)
+        finally:
+            sys.settrace(before)
+        self.sent.extend(order for order in orders if isinstance(order, f.SendBatch))
+        self.starting.extend(order.worker for order in orders if isinstance(order, f.StartWorker))
+        return self.lines
+
+    def _enter(self, frame: FrameType, _: str, __: object) -> object:
+        return self._count if "_core" in frame.f_code.co_filename else None
+
+    def _count(self, _: FrameType, event: str, __: object) -> object:
+        self.lines += event == "line"
+        return self._count
+
+    def open(self, job: int, kind: f.Kind = "def", **options: int | bool | None) -> int:
+        """Open a job."""
+        return self.tell(f.JobOpened(job, kind, None, self.ledger.size, **options))
+
+    def supply(self, job: int, count: int) -> int:
+        """One batch of so many items is ready."""
+        return self.tell(f.Supplied(job, next(self.batches), range(count)))
+
+    def start(self) -> None:
+        """Every worker is ready."""
+        while self.starting:
+            self.tell(f.WorkerReady(self.starting.pop()))
+
+    def finish(self, count: int) -> int:
+        """The batch that was sent first ends; it took a second."""
+        order = self.sent.popleft()
+        return self.tell(f.Finished(order.worker, order.batch, range(count), 1.0))
+
+
+def busy(size: int, count: int) -> Counted:
+    """A pool of so many workers, each of which has a batch, with more that wait for them."""
+    pool = Counted(size)
+    pool.open(1, batch=count, window=1 << 40)
+    for _ in range(3 * size):
+        pool.supply(1, count)
+    pool.start()
+    assert len(pool.sent) >= size
+    return pool
+
+
+def settled(pool: Counted, count: int) -> list[int]:
+    """What the end of a batch costs once all have ended some."""
+    for _ in range(pool.ledger.size):
+        pool.finish(count)
+        pool.supply(1, count)
+    return sorted(pool.finish(count) + pool.supply(1, count) for _ in range(20))
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_the_end_of_a_batch_costs_the_same_with_256_workers_as_with_two(kind):
+    """And so does the next batch that is supplied."""
+    few, many = (settled(busy(size, 1000), 1000)[10] for size in (2, 256))
+    assert many <= 1.2 * few
+
+
+def test_the_end_of_a_batch_costs_the_same_whatever_its_size():
+    """The ledger works per batch, never per item."""
+    small, large = (settled(busy(2, count), count)[10] for count in (4, 4000))
+    assert large <= 1.2 * small
+
+
+def test_the_end_of_a_batch_costs_the_same_with_a_thousand_other_jobs():
+    """They wait for their inputs, or for workers, and are nobody's business."""
+    alone = settled(busy(2, 10), 10)[10]
+    crowded = busy(2, 10)
+    for job in range(2, 1002):
+        crowded.open(job)
+    assert settled(crowded, 10)[10] <= 1.2 * alone
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_each_of_two_thousand_submits_costs_as_much_as_each_of_a_thousand(kind):
+    """Nobody looks for one among all the others."""
+
+    def cost(submits: int) -> float:
+        pool = Counted(4)
+        lines = 0
+        for job in range(1, submits + 1):
+            lines += pool.open(job, kind, single=True)
+            lines += pool.supply(job, 1)
+            lines += pool.tell(f.InputEnded(job, 1))
+        pool.start()
+        while pool.sent:
+            lines += pool.finish(1)
+        assert not pool.ledger.jobs
+        return lines / submits
+
+    assert cost(2000) <= 1.2 * cost(1000)
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_cancelling_each_of_two_thousand_submits_costs_as_much_as_each_of_a_thousand(kind):
+    """In the order in which they came, and in the opposite one."""
+
+    def cost(submits: int) -> float:
+        pool = Counted(4)
+        for job in range(1, submits + 1):
+            pool.open(job, kind, single=True)
+            pool.supply(job, 1)
+        pool.start()
+        numbers = [*range(1, submits // 2), *range(submits, submits // 2 - 1, -1)]
+        lines = sum(pool.tell(f.CancelAsked(job, "cancelled")) for job in numbers)
+        assert not pool.ledger.jobs
+        return lines / submits
+
+    assert cost(2000) <= 1.2 * cost(1000)
+
+
+def test_a_job_with_a_million_items_in_line_is_cancelled_in_a_few_hundred_lines():
+    """Stop works at once."""
+    pool = Counted(4)
+    pool.open(1, "async", batch=1000, window=1 << 40)
+    for _ in range(1000):
+        pool.supply(1, 1000)
+    pool.start()
+    assert pool.tell(f.CancelAsked(1, "stopped")) < 300

@@ -1,0 +1,115 @@
+"""What importing costs: a script gets nothing of notebooks, and a fresh worker only what is on a list."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.pool.scripts import run, script
+
+HEAVY = {
+    "IPython", "ipywidgets", "anywidget", "ipykernel", "jupyter_client", "traitlets", "tornado", "zmq", "numpy",
+    "pandas", "matplotlib", "tqdm", "nest_asyncio2", "uvloop", "distributed", "pydantic",
+}  # fmt: skip
+"""Never imported by a script that maps."""
+
+LATER = {"asyncio", "cloudpickle", "concurrent", "logging", "multiprocessing", "psutil", "socket", "subprocess"}
+"""Not imported before a pool is made."""
+
+WORKER_OURS = {
+    "aiopool",
+    "aiopool._core",
+    "aiopool._core.frames",
+    "aiopool._payload",
+    "aiopool._worker",
+    "aiopool.errors",
+    "aiopool.inside",
+}
+"""What of ours a worker may know; with the modules of the rooms ``_payload`` and ``_worker``."""
+
+WORKER_OTHERS = {"cloudpickle"}
+"""The one package of somebody else in a fresh worker."""
+
+WORKER_STANDARD = {
+    # What the interpreter brings, and small ones.
+    "__future__", "__main__", "_abc", "_ast", "_asyncio", "_blake2", "_bootlocale", "_codecs", "_collections",
+    "_collections_abc", "_colorize", "_compat_pickle", "_contextvars", "_ctypes", "_frozen_importlib",
+    "_frozen_importlib_external", "_functools", "_hashlib", "_heapq", "_imp", "_io", "_json", "_locale",
+    "_opcode", "_opcode_metadata", "_operator", "_pickle", "_posixsubprocess", "_queue", "_scproxy", "_signal",
+    "_sitebuiltins", "_socket", "_sre", "_ssl", "_stat", "_string", "_struct", "_thread", "_tokenize", "_typing",
+    "_uuid", "_warnings", "_weakref", "_weakrefset", "abc", "array", "atexit", "binascii", "builtins", "codecs",
+    "copyreg", "encodings", "errno", "fcntl", "genericpath", "io", "itertools", "keyword", "marshal", "math",
+    "mmap", "operator", "os", "posix", "posixpath", "reprlib", "site", "stat", "sys", "time", "weakref",
+    "zipimport", "zlib",
+    # What ours, asyncio and cloudpickle ask for.
+    "ast", "asyncio", "base64", "collections", "concurrent", "contextlib", "contextvars", "copy", "ctypes",
+    "dataclasses", "dis", "enum", "faulthandler", "functools", "hashlib", "heapq", "importlib", "inspect", "json",
+    "linecache", "locale", "logging", "opcode", "pickle", "platform", "queue", "re", "select", "selectors",
+    "signal", "socket", "ssl", "string", "struct", "subprocess", "textwrap", "threading", "token", "tokenize",
+    "traceback", "types", "typing", "uuid", "warnings",
+}  # fmt: skip
+
+
+def tops(modules):
+    """The first names of dotted names."""
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """The modules of a fresh script after each of its steps, and of its worker."""
+    folder = tmp_path_factory.mktemp("imports")
+    file = script(
+        folder,
+        """
+        import sys
+        at_start = sorted(sys.modules)
+        import aiopool
+        imported = sorted(sys.modules)
+        from aiopool import Pool, pmap
+        aiopool.configure(workers=1)
+        opened = sorted(sys.modules)
+        fresh, = aiopool.get_pool().broadcast(lambda: sorted(__import__("sys").modules)).result(10)
+        pmap(abs, [1, 2]).result(10)
+        try:
+            pmap(lambda x: 1 / 0, [1]).result(10)
+        except ZeroDivisionError:
+            pass
+        used, = aiopool.get_pool().broadcast(lambda: sorted(__import__("sys").modules)).result(10)
+        import json
+        print(json.dumps([at_start, imported, opened, sorted(sys.modules), fresh, used]))
+        """,
+    )
+    names = ("at_start", "imported", "opened", "mapped", "fresh", "used")
+    return dict(zip(names, map(set, json.loads(run(file, cwd=folder))), strict=True))
+
+
+def test_importing_aiopool_imports_next_to_nothing(seen):
+    """Neither IPython nor ipywidgets nor numpy, and not even asyncio or cloudpickle: names are loaded when used."""
+    new = tops(seen["imported"] - seen["at_start"])
+    assert not new & (HEAVY | LATER)
+    assert {module for module in seen["imported"] if module.startswith("aiopool")} == {"aiopool"}
+
+
+def test_opening_a_pool_and_mapping_imports_nothing_of_notebooks(seen):
+    """Nor numpy, nor a progress bar that nobody sees."""
+    assert not tops(seen["opened"] - seen["at_start"]) & HEAVY
+    assert not tops(seen["mapped"] - seen["at_start"]) & HEAVY
+    assert not {module for module in seen["mapped"] if module.startswith("aiopool.jupyter")}
+
+
+@pytest.mark.parametrize("which", ["fresh", "used"])
+def test_a_worker_imports_only_what_is_on_the_list(seen, which):
+    """When it is fresh, and after items and an error: what is imported later was asked for by the user's code."""
+    new = seen[which] - seen["at_start"]
+    ours = {module for module in new if module.startswith("aiopool")}
+    assert {
+        module for module in ours if not module.startswith(("aiopool._payload.", "aiopool._worker."))
+    } <= WORKER_OURS
+    assert tops(new) - {"aiopool"} - WORKER_OTHERS - WORKER_STANDARD == set()
+
+
+def test_a_worker_does_not_know_multiprocessing(seen):
+    """It is no child of its resource tracker, and starts none."""
+    assert "multiprocessing" not in tops(seen["used"])
