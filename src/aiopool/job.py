@@ -174,7 +174,7 @@ class Job(Generic[R]):
 
         At once if the job has ended. What the function raises is logged.
         """
-        callback = Callback(function, self)
+        callback = Callback.here(function, self)
         if not self._results.add(callback):
             callback.call()
 
@@ -261,6 +261,7 @@ class Job(Generic[R]):
             failed=failed,
             in_flight=0,
             elapsed=(results.ended_at or time.monotonic()) - self.started,
+            taken_over=results.prefilled,
         )
 
     def __repr__(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
+import os
 import sys
 import time
 import weakref
@@ -111,7 +113,10 @@ class Pool:
         self._size = self._options.workers
         self._closed = False
         self._ended = self._handle_for("closing", self._driver.closed)
-        self._finalizer = weakref.finalize(self, _end_at_exit, self._driver)
+        self._pid = os.getpid()
+        _open_drivers.add(self._driver)
+        self._finalizer = weakref.finalize(self, self._driver.terminate)
+        self._finalizer.atexit = False
 
     # --- work ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +196,6 @@ class Pool:
             value_of=lambda _: (),
             brought=[((index,), call) for index in range(size)],
             surface=_surface(function.name, progress=False),
-            shown=False,
         )
         job = self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
         if keep:
@@ -214,7 +218,7 @@ class Pool:
     @property
     def closed(self) -> bool:
         """Whether it takes no new jobs."""
-        return self._closed
+        return self._closed or self._driver.failed
 
     @property
     def size(self) -> int:
@@ -333,7 +337,6 @@ class Pool:
             forget=source.forget,
             expected=options.total,
             surface=_surface(name, progress=options.progress),
-            shown=bool(options.progress),
         )
 
         def again(
@@ -375,7 +378,6 @@ class Pool:
             value_of=lambda _: call,
             brought=[((0,), _payload.dump_items((call,)))],
             surface=_surface(function.name, progress=False),
-            shown=False,
         )
         return self._open(spec, Results(1), None, on_error="raise", again=again)
 
@@ -406,7 +408,7 @@ class Pool:
                 started=started,
                 again=again,
             )
-            registry.add(job, single=spec.single)
+            registry.add(job, results, single=spec.single)
         except BaseException:
             # Stop may come at any line; a job that nobody holds must not run on.
             self._driver.cancel(number, stopped=True)
@@ -429,7 +431,9 @@ class Pool:
         return cast("Handle[None]", job)
 
     def _must_be_open(self) -> None:
-        if self._closed:
+        if self._pid != os.getpid():
+            raise PoolClosed("the pool belongs to the process that this one was forked from: open another with Pool()")
+        if self.closed:
             raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
 
 
@@ -471,8 +475,19 @@ def _no_retry(*_: object) -> Job[Any]:
     raise OptionError("this cannot be retried: call it again")
 
 
-def _end_at_exit(driver: Driver) -> None:
-    """The pool was dropped without being closed, or the interpreter ends: leave no process behind."""
-    driver.terminate()
-    if not driver.is_current_thread:
-        driver.join(EXIT_SECONDS)
+_open_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    """The interpreter ends: leave no process behind."""
+    drivers = list(_open_drivers)
+    for driver in drivers:
+        driver.terminate()
+    until = time.monotonic() + EXIT_SECONDS
+    for driver in drivers:
+        driver.join(max(0.0, until - time.monotonic()))
+
+
+# Registered after multiprocessing's own handler, which was imported above, so it runs before that one: that one joins
+# every child without a limit.
+atexit.register(_end_all)

@@ -88,7 +88,14 @@ class Reading:
         """Wait in a blocking call. To interrupt this is to stop the job. False: the time is up."""
         __tracebackhide__ = True
         try:
-            in_time, interrupted = wait_in_thread(self.results, wants, look, seconds, self._refuse_to_block)
+            in_time, interrupted = wait_in_thread(
+                self.results,
+                wants,
+                look,
+                seconds,
+                before_blocking=self._refuse_to_block,
+                on_interrupt=functools.partial(self.end, stopped=True),
+            )
         except KeyboardInterrupt as error:
             # Not by way of our handler: raised into this thread by somebody, or no handler could be installed.
             self.stop(error)

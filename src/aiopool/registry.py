@@ -6,6 +6,8 @@ import threading
 import weakref
 from typing import Any
 
+from aiopool._runtime.results import Results
+from aiopool._runtime.waiters import Callback
 from aiopool.job import Job
 
 __all__ = ["registry"]
@@ -19,32 +21,35 @@ class Registry:
 
     def __init__(self) -> None:
         self.last: Job[Any] | None = None
-        self._lock = threading.Lock()
+        # Entered again by a finaliser of the user's that starts a job.
+        self._lock = threading.RLock()
         self._running: dict[int, Job[Any]] = {}
         self._submits: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
         self._unwell: Job[Any] | None = None
 
-    def add(self, job: Job[Any], *, single: bool) -> None:
+    def add(self, job: Job[Any], results: Results, *, single: bool) -> None:
         """A job was started."""
         self.last = job
-        if single:
-            self._submits.add(job)
-            return
         with self._lock:
+            if single:
+                self._submits.add(job)
+                return
             self._running[id(job)] = job
-        job.add_done_callback(self._ended)
+        # In the pool's own thread, and not on the loop that started it: that one may be blocked, or be closed by then.
+        callback = Callback(self._ended, job, loop=None)
+        if not results.add(callback):
+            callback.call()
 
     def _ended(self, job: Job[Any]) -> None:
         with self._lock:
-            self._running.pop(id(job), None)
-            if job.snapshot().state != "done":
+            if self._running.pop(id(job), None) is not None and job.snapshot().state != "done":
                 self._unwell = job
 
     def listing(self) -> list[Job[Any]]:
         """All that are held, in the order in which they were started."""
         with self._lock:
             held = {id(job): job for job in (self._unwell, *self._running.values(), self.last) if job is not None}
-        held.update((id(job), job) for job in list(self._submits) if not job.done())
+            held.update((id(job), job) for job in self._submits if not job.done())
         return sorted(held.values(), key=lambda job: job.started)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeVar, overload
 
+from aiopool.engines.registry import find
 from aiopool.job import Job
 from aiopool.options import MapOptions, OnError, PoolOptions, Progress
 from aiopool.pool import Pool
@@ -23,14 +25,20 @@ class _Session:
     """The shared pool and its defaults."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.pool: Pool | None = None
         self.workers: int | None = None
         self.engine = "local"
         self.concurrency: int | None = None
 
+    def forget(self) -> None:
+        """This is a forked child: the pool's thread and workers belong to the parent."""
+        self.lock = threading.RLock()
+        self.pool = None
+
 
 _session = _Session()
+os.register_at_fork(after_in_child=_session.forget)
 
 
 def get_pool() -> Pool:
@@ -50,6 +58,8 @@ def configure(*, workers: int | None = None, engine: str | None = None, concurre
     """
     PoolOptions(workers=1 if workers is None else workers)
     MapOptions(concurrency=concurrency)
+    if engine is not None:
+        find(engine)
     with _session.lock:
         pool = _session.pool
         if concurrency is not None:

@@ -47,7 +47,11 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JobSnapshot:
-    """One job at one moment. ``total`` is None while an unsized input has not ended; ``elapsed`` is in seconds."""
+    """One job at one moment.
+
+    ``total`` is None while an unsized input has not ended; ``elapsed`` is in seconds; ``taken_over`` of the ``done``
+    items come from the job of which this one is a retry.
+    """
 
     id: int
     name: str
@@ -57,6 +61,7 @@ class JobSnapshot:
     failed: int
     in_flight: int
     elapsed: float
+    taken_over: int = 0
 
     @property
     def finished(self) -> int:
@@ -66,7 +71,7 @@ class JobSnapshot:
     @property
     def rate(self) -> float:
         """Items that ended per second since the job began."""
-        return self.finished / self.elapsed if self.elapsed > 0 else 0.0
+        return (self.finished - self.taken_over) / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def remaining(self) -> float | None:
@@ -122,7 +127,12 @@ class PoolSnapshot:
 
 
 class Surface(Protocol):
-    """Where one job shows itself. All three are called on the pool's own thread, never on the caller's."""
+    """Where one job shows itself. All three are called on the pool's own thread, never on the caller's.
+
+    ``wanted`` says whether it shows how far the job is; otherwise only lines are passed on.
+    """
+
+    wanted: bool
 
     def update(self, snapshot: JobSnapshot) -> None:
         """Show how far the job is; the first call comes half a second in, then at most ten a second."""

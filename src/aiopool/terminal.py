@@ -13,20 +13,18 @@ __all__ = ["TerminalSurface"]
 class TerminalSurface:
     """A bar on standard error, made when the job has run for half a second."""
 
-    def __init__(self, name: str, *, bar: bool) -> None:
+    def __init__(self, name: str, *, wanted: bool) -> None:
+        self.wanted = wanted
         self._name = name
-        self._wants_bar = bar
         self._bar: Any = None
 
     @classmethod
     def of(cls, name: str, progress: Progress) -> Self:
         """The surface of a job in this script."""
-        return cls(name, bar=bool(progress) and sys.stderr is not None and sys.stderr.isatty())
+        return cls(name, wanted=bool(progress) and sys.stderr is not None and sys.stderr.isatty())
 
     def update(self, snapshot: JobSnapshot) -> None:
         """Move the bar."""
-        if not self._wants_bar:
-            return
         if self._bar is None:
             from tqdm import tqdm  # only a job worth watching pays for it
 

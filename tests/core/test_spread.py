@@ -241,6 +241,32 @@ def test_a_worker_that_had_nothing_to_give_is_not_asked_again_until_it_gets_some
     assert len(asked) == len(set(asked)) <= 4
 
 
+@pytest.mark.parametrize("crossing", [False, True])
+def test_a_worker_that_had_nothing_to_give_is_asked_again_when_it_has_got_something(crossing):
+    """Also when that was on its way while it answered, to a question that was asked before."""
+    world = ready_pool(2, "async")
+    job = world.open("async", 100, sized=False, concurrency=4, batch=6)
+    for _ in range(2):
+        world.feed(job, most=2)
+    world.bustle_workers()
+    full, idle = world.at(0), world.at(1)
+    world.finish(idle, list(idle.running))
+    world.deliver(idle)
+    assert [order.worker for order in world.orders(f.SendAskBack)] == [full.id]
+    if not crossing:
+        world.bustle_workers()
+    world.finish(full, list(full.running)[:1])
+    world.deliver(full)
+    for _ in range(2):
+        world.feed(job)
+    world.bustle_workers()
+    assert loads(world) == [7, 6]
+    while idle.running:
+        world.finish(idle, [next(iter(idle.running))])
+        world.bustle_workers()
+    assert [order.worker for order in world.orders(f.SendAskBack)] == [full.id, full.id]
+
+
 def test_what_several_idle_workers_ask_for_is_shared_among_them():
     """Seven items behind a slow one, three idle workers: nobody waits."""
     world = ready_pool(4)

@@ -336,7 +336,7 @@ class Kernel:
         """Fail, and tell all there is to tell."""
         told = [why, f"the kernel {'lives' if self.is_alive else 'is dead'}"]
         for cell in cells[-2:]:
-            shown = "\n".join(f"    {message!r}" for message in cell.messages)
+            shown = "\n".join(f"    {message!r}" for message in [*cell.messages[:10], "...", *cell.messages[10:][-5:]])
             told.append(f"the cell\n{textwrap.indent(cell.source, '    ')}\nhas shown\n{shown}")
         if self.is_alive:
             told.append("its processes:\n" + "\n".join(f"    {_described(child)}" for child in self.children()))

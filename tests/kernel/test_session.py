@@ -45,6 +45,22 @@ def test_the_session_knows_its_jobs(kernel: Kernel, signs: Signs) -> None:
     ]
 
 
+def test_jobs_that_ended_while_a_cell_blocked_are_known_to_have_ended(kernel: Kernel) -> None:
+    """Also in that cell itself, where the kernel's loop has not turned since."""
+    cell = kernel.run(
+        """
+        assert pmap(abs, range(3)).result() == [0, 1, 2]
+        failed = pmap(lambda x: 1 / x, [0])
+        while not failed.done():
+            time.sleep(0.005)
+        last = pmap(abs, [1])
+        last.result()
+        [job is same for job, same in zip(aiopool.jobs(), [failed, last], strict=True)]
+        """
+    )
+    assert cell.value == [True, True]
+
+
 @pytest.mark.core
 def test_configure_changes_the_shared_pool_that_runs(own_kernel: Kernel) -> None:
     """More workers, fewer, and the default concurrency; the pool stays the same."""

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.pool.board import DEADLINE, Board, until
+from tests.pool.board import DEADLINE, Board
 from tests.pool.scripts import SRC, alive, gone, run, script, start
 
 MAPS = """
@@ -430,4 +430,3 @@ def test_two_scripts_beside_each_other_do_not_disturb_each_other(tmp_path):
     for process in processes:
         out, err = process.communicate(timeout=DEADLINE)
         assert (process.returncode, out, err) == (0, "done 1\n", "")
-    until(lambda: True)

@@ -168,6 +168,38 @@ def test_concurrency_holds_when_workers_come_and_go(fresh, board: Board, kind):
     assert board.most("inside") <= 4
 
 
+def test_a_running_job_that_said_no_concurrency_uses_workers_that_were_added(fresh, board: Board):
+    """One item per worker is the default, so a bigger pool is a faster job."""
+    pool = fresh(1)
+
+    def meet(x: int) -> int:
+        board.mark("here")
+        if x >= 1:
+            board.wait("here", 4, 5)
+        return os.getpid()
+
+    job = pool.map(meet, range(5), batch=1)
+    board.wait("here", 2)
+    pool.resize(3)
+    assert len(set(job.result(DEADLINE))) == 3
+
+
+def test_a_running_job_that_said_no_concurrency_never_runs_in_threads(fresh, board: Board):
+    """Also when the pool becomes smaller: only a concurrency above the workers asks for threads."""
+    pool = fresh(3)
+    pool.broadcast(work.pid).result(DEADLINE)
+
+    def where(x: int) -> str:
+        with board.counted("inside"):
+            time.sleep(0.01)
+        return threading.current_thread().name
+
+    job = pool.map(where, range(90))
+    until(lambda: job.snapshot().done > 5)
+    pool.resize(1)
+    assert set(job.result(DEADLINE)) == {"MainThread"}
+
+
 # --- fair between jobs -----------------------------------------------------------------------------------------------
 
 

@@ -193,6 +193,47 @@ def test_finally_blocks_of_an_interrupted_def_run(pool, board: Board):
     still_works(pool)
 
 
+def test_many_coroutines_that_each_hold_their_loop_are_gone_within_the_grace(pool, board: Board):
+    """Only the first has to be struck: those that wait for their turn get no further step."""
+
+    async def spins_in_turn(x: int) -> None:
+        await asyncio.sleep(0)
+        board.mark("running")
+        while True:
+            pass
+
+    before = pids(pool)
+    job = pool.map(spins_in_turn, range(200), concurrency=200)
+    assert stopped(job, board, 2) < SOON
+    still_works(pool)
+    assert pids(pool) == before
+    assert len(board.marks("running")) == 2
+
+
+@pytest.mark.parametrize("how", ["waits", "blocks"])
+def test_a_coroutine_gets_one_cancelled_error_and_may_await_while_it_cleans_up(pool, board: Board, how):
+    """Whether its loop delivers it, or a signal; a second one would strike its ``finally``."""
+
+    async def careful(x: int) -> None:
+        await asyncio.sleep(0)
+        board.mark("running")
+        try:
+            if how == "waits":
+                await asyncio.sleep(3600)
+            time.sleep(3600)  # noqa: ASYNC251  # that is the point
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0.005)
+            board.mark("cleaned up")
+
+    before = pids(pool)
+    job = pool.map(careful, range(2), concurrency=2)
+    assert stopped(job, board, 2) < SOON
+    board.wait("cleaned up", 2)
+    still_works(pool)
+    assert pids(pool) == before
+
+
 def swallows(board: Board):
     """Make a coroutine that will not go."""
 
@@ -282,6 +323,28 @@ def test_cancelling_what_only_waits_in_a_queue_harms_nobody(fresh, board: Board,
     job.cancel()
     assert call.result(DEADLINE) == "survived"
     assert pids(pool) == before
+
+
+def test_cancelling_coroutines_that_wait_does_not_cost_the_call_that_holds_their_loop(fresh, board: Board):
+    """They cannot feel their cancel before it lets go; the grace is theirs, not the innocent call's."""
+    pool = fresh(1, grace=0.3)
+
+    async def waits(x: int) -> None:
+        board.mark("waiting")
+        await asyncio.sleep(3600)
+
+    async def holds() -> str:
+        board.mark("holding")
+        time.sleep(1.0)  # noqa: ASYNC251  # that is the point
+        return "survived"
+
+    job = pool.map(waits, range(3))
+    board.wait("waiting", 3)
+    call = pool.submit(holds)
+    board.wait("holding")
+    job.cancel()
+    assert call.result(DEADLINE) == "survived"
+    still_works(pool)
 
 
 # --- what is left ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ How = Literal["done", "failed", "cancelled", "stopped"]
 class JobOpened:
     """A new job. ``size`` is None for an unsized input; ``batch`` None lets the ledger choose.
 
-    ``single``: a submit. ``pinned``: its items go to different workers, one each.
+    ``single``: a submit. ``pinned``: each item goes to the worker whose place in the pool is the item's number, or
+    anywhere where there is no such place any more. The items of both are supplied unasked, each in a batch of its own.
     """
 
     job: int
@@ -37,7 +38,7 @@ class JobOpened:
 
 @dataclass(frozen=True, slots=True)
 class Supplied:
-    """Items of the job are ready to be sent as one batch."""
+    """Items of the job, at least one, are ready to be sent as one batch: read from the input, or made once more."""
 
     job: int
     batch: int
@@ -46,7 +47,7 @@ class Supplied:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An item ended before it was sent: its argument cannot travel, or reading it raised."""
+    """An item ended before it was sent, or sent again: its argument cannot travel, or reading it raised."""
 
     job: int
     index: int
@@ -109,7 +110,7 @@ class WorkerBroken:
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone:
-    """A worker's process has ended and all that it had sent was told before.
+    """A worker's process has ended and all that it had sent was told before; nothing is told of it after.
 
     ``running`` are the (batch, position) that had started and not ended; ``stepping`` is the one at work.
     """
@@ -268,7 +269,10 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Read the job's input on, up to ``upto`` items in all, in batches of ``size``; ``hungry``: somebody idles."""
+    """Read the job's input on, up to ``upto`` items in all, in batches of ``size``; ``hungry``: somebody idles.
+
+    A batch is supplied when it is full, when ``upto`` is reached or the input ends, and at once while somebody idles.
+    """
 
     job: int
     upto: int
@@ -278,7 +282,7 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Recode:
-    """Make a batch of these items once more; a Supplied follows. ``alone``: one batch each."""
+    """Make one batch of these items once more: a Supplied follows, or a Refused for those that cannot be."""
 
     job: int
     items: Sequence[int]
@@ -322,7 +326,7 @@ class PoolEnded:
 
 @dataclass(frozen=True, slots=True)
 class WakeAt:
-    """Tell TimePassed at this time, if not before."""
+    """Tell TimePassed at this time, if not before. It replaces the one ordered before, which was for later."""
 
     time: float
 

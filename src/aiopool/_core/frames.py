@@ -42,6 +42,7 @@ Bytes = bytes | memoryview
 MAGIC = b"ap"
 VERSION = 1
 LIMIT = 1 << 40
+MOST_LANES = (1 << 32) - 1
 HEADER = struct.Struct("<2sBBQ")
 
 _RANGE, _LIST = 0, 1

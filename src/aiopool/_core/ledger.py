@@ -254,26 +254,20 @@ class Ledger:
             self._deaths += 1
         for batch in worker.batches.values():
             if not batch.job.over:
-                self._salvage(worker, batch, started, None if ordered else fact.stepping, ordered=ordered)
-        if self._deaths >= policy.DEATHS and not (worker.done or started or ordered):
+                self._salvage(batch, fact, started, ordered=ordered)
+        if self._deaths >= policy.DEATHS and not (starting or ordered or started or worker.done):
             # It died before it began anything, as those before it: the function's very arrival may kill.
             self._give_up()
 
     def _salvage(
-        self,
-        worker: WorkerBook,
-        batch: BatchBook,
-        started: frozenset[tuple[int, int]],
-        stepping: tuple[int, int] | None,
-        *,
-        ordered: bool,
+        self, batch: BatchBook, fact: f.WorkerGone, started: frozenset[tuple[int, int]], *, ordered: bool
     ) -> None:
         job = batch.job
         again: list[int] = []
         lost: list[int] = []
         for position in sorted(batch.pending):
-            index = batch.items[position]
-            if (batch.id, position) not in started:
+            index, spot = batch.items[position], (batch.id, position)
+            if spot not in started:
                 again.append(index)
             elif not job.opened.rerun_lost:
                 lost.append(index)
@@ -284,12 +278,12 @@ class Ledger:
             else:
                 again.append(index)
                 job.losses[index] = job.losses.get(index, 0) + 1
-                if stepping == (batch.id, position) or job.losses[index] > 1:
+                if spot == fact.stepping or job.losses[index] > 1:
                     job.quarantine.add(index)
         self._rerun(job, again)
         for index in lost:
             if not job.over:
-                self._books.orders.append(f.SettleLost(job.id, index, worker.id))
+                self._books.orders.append(f.SettleLost(job.id, index, fact.worker))
                 self._jobs.failed_in(job)
 
     def _rerun(self, job: JobBook, again: Sequence[int]) -> None:

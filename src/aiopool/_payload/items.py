@@ -62,8 +62,6 @@ def _dump_item(value: object, named: frozenset[str]) -> bytes | NotPicklable:
     stream = io.BytesIO()
     try:
         InputPickler(stream, known, named).dump(value)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may raise anything; it costs this item only
         refusal = NotPicklable(blame_input(value, error, lambda part: InputPickler(io.BytesIO(), known).dump(part)))
         refusal.__cause__ = without_library_frames(error)

@@ -57,6 +57,8 @@ class Driver:
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
         self._start_error: BaseException | None = None
+        self._start_failed = ""
+        self._failing = False
         self._alarm: Any = None
         self._carrying: dict[type, Callable[[Any], None]] = {
             f.StartWorker: self._start_worker,
@@ -96,6 +98,9 @@ class Driver:
             # Stop may come at any line; a job that nobody feeds or holds must not wait in the ledger for ever.
             self.cancel(job, stopped=True)
             raise
+        if self._io.loop.is_closed():
+            # The pool ended in between, and its thread takes no calls any more.
+            results.end(Ending("cancelled"))
         return job
 
     def cancel(self, job: int, *, stopped: bool) -> None:
@@ -145,6 +150,11 @@ class Driver:
     def terminate(self) -> None:
         """End now; ``closed`` tells. Any thread."""
         self._io.call(self._tell, f.TerminateAsked())
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error of ours has ended the pool. Any thread."""
+        return self._failing
 
     @property
     def is_current_thread(self) -> bool:
@@ -199,14 +209,15 @@ class Driver:
 
     def _start_story(self) -> str:
         if self._start_error is not None:
-            return f": the initializer raised {type(self._start_error).__name__}: {self._start_error}"
+            return f": {self._start_failed} {type(self._start_error).__name__}: {self._start_error}"
         tails = [tail for worker in self._workers.values() if (tail := worker.tail())]
         return f". The last words of one:\n{tails[-1]}" if tails else ""
 
     def _finish(self, run: Run, ending: Ending) -> None:
         # What a worker printed before its result must not come after the end.
-        for worker in self._workers.values():
-            worker.drain_output()
+        for number in run.workers:
+            if (worker := self._workers.get(number)) is not None:
+                worker.drain_output()
         self._feeders.pop(run.id, None)
         self._runs.end(run, ending)
 
@@ -217,8 +228,8 @@ class Driver:
         self._workers[order.worker] = proxy
         try:
             proxy.link = self._engine.start(order.index, proxy)
-        except OSError as error:
-            self._start_error = error
+        except Exception as error:  # noqa: BLE001  # whatever it is, jobs are told after some tries, not never
+            self._start_error, self._start_failed = error, "starting a process raised"
             self._io.loop.call_soon(self._on_death, proxy)
             return
         config = json.dumps({"path": [str(entry) for entry in sys.path]})
@@ -230,10 +241,11 @@ class Driver:
         self._send(order.worker, frames.Function(order.job, run.spec.flags, run.spec.function))
 
     def _send_batch(self, order: f.SendBatch) -> None:
-        items, encoded = self._run(order.job).batches.pop(order.batch)
-        self._send(
-            order.worker, frames.Batch(order.job, order.batch, order.lanes, items, encoded.shared, encoded.blobs)
-        )
+        run = self._run(order.job)
+        run.workers.add(order.worker)
+        items, encoded = run.batches.pop(order.batch)
+        lanes = min(order.lanes, frames.MOST_LANES)
+        self._send(order.worker, frames.Batch(order.job, order.batch, lanes, items, encoded.shared, encoded.blobs))
 
     def _run(self, job: int) -> Run:
         run = self._runs.get(job)
@@ -264,9 +276,11 @@ class Driver:
             case frames.Dropped():
                 self._tell(f.Cleared(worker.id, frame.job))
             case frames.Ready():
+                self._start_error = None
                 self._tell(f.WorkerReady(worker.id))
             case frames.StartFailed():
                 self._start_error = _payload.load_error(bytes(frame.error))
+                self._start_failed = "the initializer raised"
                 self._tell(f.WorkerBroken(worker.id))
             case _:
                 raise FrameError(f"a worker does not send {type(frame).__name__}")
@@ -310,6 +324,9 @@ class Driver:
             run = self._runs.get(next(reversed(book.batches.values())).job.id)
             if run is not None:
                 worker.surface = run.spec.surface
+        elif worker.surface is None:
+            # It prints before its first item, in an initializer: shown with the job that had it started.
+            worker.surface = next((run.spec.surface for run in self._runs), None)
         on_surface(worker.surface, "write", worker.index, text)
 
     # --- the ledger ------------------------------------------------------------------------------------------------
@@ -363,6 +380,10 @@ class Driver:
             self._finish(run, Ending("failed", internal))
         for worker in self._workers.values():
             worker.kill("the pool failed")
+        if not self._failing:
+            # Whoever closes the pool or waits for its end must get there, and the session opens another one.
+            self._failing = True
+            self._io.call(self._tell, f.TerminateAsked())
 
     # --- pictures --------------------------------------------------------------------------------------------------
 

@@ -46,14 +46,16 @@ class Recoder:
         self._sink = sink
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def put(self, job: int, items: Sequence[int], values: Sequence[object], encode: Encode) -> None:
         """Pickle these and supply them."""
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=contextvars.Context().run, args=(self._run,), name="aiopool-recoder", daemon=True
-            )
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=contextvars.Context().run, args=(self._run,), name="aiopool-recoder", daemon=True
+                )
+                self._thread.start()
         self._work.put((job, items, values, encode))
 
     def stop(self) -> None:
@@ -63,7 +65,11 @@ class Recoder:
     def _run(self) -> None:
         while (work := self._work.get()) is not STOP:
             job, items, values, encode = work
-            self._sink.supplied(job, items, encode(values))
+            try:
+                encoded = encode(values)
+            except BaseException as error:  # noqa: BLE001  # out of memory, say; others wait for this thread, too
+                encoded = _payload.EncodedItems(b"", (), tuple((position, error) for position in range(len(items))))
+            self._sink.supplied(job, items, encoded)
 
 
 class Credit:
@@ -75,18 +81,33 @@ class Credit:
         self.hungry = True
         self.stopped = False
         self._changed = threading.Condition()
+        self._watcher: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+        """An event of this loop that is set whenever something changes: a loop must not wait for a condition."""
+        event = asyncio.Event()
+        self._watcher = (loop, event)
+        return event
+
+    def _tell(self) -> None:
+        self._changed.notify_all()
+        if self._watcher is not None:
+            loop, event = self._watcher
+            # A loop that has closed reads nothing more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(event.set, context=contextvars.Context())
 
     def grant(self, upto: int, size: int, *, hungry: bool) -> None:
         """The ledger has spoken."""
         with self._changed:
             self.upto, self.size, self.hungry = upto, size, hungry
-            self._changed.notify_all()
+            self._tell()
 
     def stop(self) -> None:
         """The job has ended: read nothing more."""
         with self._changed:
             self.stopped = True
-            self._changed.notify_all()
+            self._tell()
 
     def wait_beyond(self, read: int) -> bool:
         """Wait until more than ``read`` items may be read; False when the job has ended."""
@@ -180,14 +201,18 @@ class Feeder:
                     iterator = iter(values)
                 # Not list(islice()): what was read before an error must stand.
                 chunk.extend(islice(iterator, count))
+                ended, broken = len(chunk) < count, None
             except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input
+                ended, broken = True, _explained(error)
+            try:
                 self._supply(indices, chunk)
-                self._sink.input_broken(self._job, self._read, _explained(error))
+            except BaseException as error:  # noqa: BLE001  # pickling may run out of memory; a job must not hang of it
+                ended, broken = True, error
+            if broken is not None:
+                self._sink.input_broken(self._job, self._read, broken)
                 return
-            if len(chunk) < count:
-                self._supply(indices, chunk)
+            if ended:
                 break
-            self._supply(indices, chunk)
         self._sink.input_ended(self._job, self._read)
 
     def _supply(self, indices: Sequence[int], chunk: list[object]) -> None:
@@ -196,8 +221,9 @@ class Feeder:
         first = self._read
         if self._keep is not None:
             self._keep(first, chunk)
+        encoded = self._encode(chunk)
         self._read += len(chunk)
-        self._sink.supplied(self._job, indices[first : self._read], self._encode(chunk))
+        self._sink.supplied(self._job, indices[first : self._read], encoded)
 
     # --- unsized ---------------------------------------------------------------------------------------------------
 
@@ -243,12 +269,15 @@ class Feeder:
     # --- async -----------------------------------------------------------------------------------------------------
 
     async def _pump(self, values: AsyncIterable[object]) -> None:
-        loop = asyncio.get_running_loop()
+        self._pumping = asyncio.current_task()
+        granted = self.credit.watch(asyncio.get_running_loop())
         try:
             async for value in values:
                 self._take(value)
-                if self._read >= self.credit.upto and not await self._credit_on(loop):
-                    return
+                while self._read >= self.credit.upto and not self.credit.stopped:
+                    granted.clear()
+                    if self._read >= self.credit.upto and not self.credit.stopped:
+                        await granted.wait()
                 if self.credit.stopped:
                     return
         except asyncio.CancelledError:
@@ -262,10 +291,6 @@ class Feeder:
             return
         self._close_part()
         self._sink.input_ended(self._job, self._read)
-
-    async def _credit_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        # A thread may wait for a condition, a loop must not.
-        return await loop.run_in_executor(None, self.credit.wait_beyond, self._read)
 
 
 def _explained(error: BaseException) -> BaseException:

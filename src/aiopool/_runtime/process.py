@@ -1,18 +1,18 @@
 """Worker processes: spawn, on our own terms.
 
-A ``multiprocessing`` context whose Popen starts a fresh interpreter on the light ``_worker`` entry point, with the
+A ``multiprocessing`` process whose Popen starts a fresh interpreter on the light ``_worker`` entry point, with the
 same API and meaning (pid, sentinel, exitcode, terminate). What spawn does besides is left out: a second run of the
 user's main module, and a resource-tracker process that makes every kernel restart take 2.6 s.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from multiprocessing import process, spawn
-from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from aiopool._payload import where
@@ -105,7 +105,9 @@ def _flags() -> list[str]:
 def _open_sentinel(pid: int) -> int:
     """A file descriptor that becomes readable when the process ends; -1 where the platform has none."""
     if sys.platform == "linux" and hasattr(os, "pidfd_open"):
-        return os.pidfd_open(pid)
+        # A sandbox or an old kernel may refuse what the library offers.
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
     return -1
 
 
@@ -121,10 +123,3 @@ class WorkerProcess(process.BaseProcess):
     @staticmethod
     def _Popen(worker: WorkerProcess) -> Popen:  # noqa: N802  # the name that multiprocessing looks for
         return Popen(worker)
-
-
-class WorkerContext(BaseContext):
-    """The context of worker processes, for whoever wants them through :mod:`multiprocessing`'s own door."""
-
-    _name = "aiopool"
-    Process = WorkerProcess

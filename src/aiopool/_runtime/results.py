@@ -121,6 +121,7 @@ class Results:
         self._reading = threading.RLock()
         self._door = threading.RLock()
         self._waiters: tuple[Waiter, ...] = ()
+        self.prefilled: Final = len(prefilled or ())
         if prefilled:
             items = sorted(prefilled)
             self._put(items, [prefilled[index] for index in items], 0)

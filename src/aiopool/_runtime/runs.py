@@ -49,7 +49,6 @@ class JobSpec:
     expected: int | None = None
     brought: Sequence[tuple[Sequence[int], _payload.EncodedItems]] = ()
     surface: Surface | None = None
-    shown: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +61,7 @@ class Run:
     feeder: Feeder | None
     started: float
     batches: dict[int, tuple[Sequence[int], _payload.EncodedItems]] = field(default_factory=dict)
+    workers: set[int] = field(default_factory=set)
     broken: BaseException | None = None
     held: f.Supply | None = None
 
@@ -77,6 +77,7 @@ class Run:
             failed=failed,
             in_flight=in_flight,
             elapsed=time.monotonic() - self.started,
+            taken_over=self.results.prefilled,
         )
 
 
@@ -127,7 +128,7 @@ class Runs:
             self.take_supply(run.id, items, encoded)
         if run.feeder is None:
             self.end_input(run.id, sum(len(items) for items, _ in spec.brought))
-        if spec.shown and not self._showing:
+        if spec.surface is not None and spec.surface.wanted and not self._showing:
             self._showing = True
             self._loop.call_later(SHOW_AFTER, self._show)
 
@@ -223,7 +224,7 @@ class Runs:
     def _show(self) -> None:
         """Update what shows jobs; goes on only while there is one to show."""
         now = time.monotonic()
-        shown = [run for run in self if run.spec.shown]
+        shown = [run for run in self if run.spec.surface is not None and run.spec.surface.wanted]
         for run in shown:
             if now - run.started >= SHOW_AFTER and (picture := self._picture_of(run.id)) is not None:
                 on_surface(run.spec.surface, "update", picture)

@@ -170,18 +170,26 @@ class ThreadWaiter:
 
 
 class Callback:
-    """A function to call once at the end: on the loop where it was registered, else in the pool's own thread."""
+    """A function to call once at the end: on a loop, or, where that is None, in the pool's own thread."""
 
     wants = END
 
-    def __init__(self, function: Callable[[Any], object], argument: object) -> None:
+    def __init__(
+        self, function: Callable[[Any], object], argument: object, *, loop: asyncio.AbstractEventLoop | None
+    ) -> None:
         self._function = function
         self._argument = argument
         self._context = contextvars.copy_context()
+        self._loop = loop
+
+    @classmethod
+    def here(cls, function: Callable[[Any], object], argument: object) -> Self:
+        """On the loop that runs here now, if one does."""
         try:
-            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
-            self._loop = None
+            loop = None
+        return cls(function, argument, loop=loop)
 
     def tell(self) -> None:
         """Call it where it belongs. A loop that has closed takes its callbacks with it."""

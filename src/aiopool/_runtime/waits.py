@@ -56,7 +56,13 @@ async def wait_on_loop(results: Results, wants: int, look: Look, seconds: float 
 
 
 def wait_in_thread(
-    results: Results, wants: int, look: Look, seconds: float | None, before_blocking: Callable[[], None]
+    results: Results,
+    wants: int,
+    look: Look,
+    seconds: float | None,
+    *,
+    before_blocking: Callable[[], object],
+    on_interrupt: Callable[[], object],
 ) -> tuple[bool, bool]:
     """The same in a blocking call: (whether it was found in time, whether an interrupt ended the wait)."""
     __tracebackhide__ = True
@@ -79,6 +85,9 @@ def wait_in_thread(
         finally:
             if added:
                 results.discard(waiter)
+            if interrupt.pressed:
+                # Here, where our handler still stands: a second press must not come before the first has its effect.
+                on_interrupt()
     return True, interrupt.pressed
 
 

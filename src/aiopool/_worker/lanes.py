@@ -109,9 +109,14 @@ def stepped(
     """Step the item in a Context of its own, and let the Task that runs here wait for whatever the item waits for."""
     context = host.context.copy()
     slots, code = host.marks.slots, entry.code
-    step, thrown = coroutine.send, None
+    step = coroutine.send
+    thrown: BaseException | None = None
     first = True
     while True:
+        if job.cancelled and thrown is None and (task := asyncio.current_task()) not in job.told:
+            # Before its loop came round to it; another step might hold the loop for as long as it likes.
+            job.told.add(task)
+            thrown = asyncio.CancelledError()
         host.stepping = entry
         host.stepping_job = job
         slots[0] = code
@@ -120,6 +125,8 @@ def stepped(
         except StopIteration as stop:
             return stop.value
         finally:
+            # An exception that was thrown in holds this frame: kept, it would keep the item's locals alive.
+            thrown = None
             host.stepping_job = None
             host.stepping = None
             slots[0] = 0
@@ -128,7 +135,6 @@ def stepped(
             host.open_lane(job)
         try:
             yield waits_for
-            thrown = None
         except BaseException as error:  # noqa: BLE001  # cancellation included: it is thrown into the item
             thrown = error
 

@@ -7,6 +7,8 @@ import select
 import threading
 import traceback
 from collections import deque
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from aiopool._worker.runner import Runner
 
 READ_SIZE = 1 << 20
-FLUSH_MILLISECONDS = 10
-INTERRUPT_MILLISECONDS = 50
+FLUSH_SECONDS = 0.01
+INTERRUPT_SECONDS = 0.05
 
 
 class Pipes:
@@ -33,8 +35,15 @@ class Pipes:
         self.wake_read, self._wake_write = os.pipe()
         for fd in (commands, answers, self.wake_read, self._wake_write):
             os.set_blocking(fd, False)
+            os.set_inheritable(fd, False)  # noqa: FBT003  # it takes no names
+        os.register_at_fork(after_in_child=self._be_a_clone)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
+        self._is_clone = False
+
+    def _be_a_clone(self) -> None:
+        # An item forked. In the clone its code may come back to us and would answer in the worker's name.
+        self._is_clone = True
 
     @property
     def backlog(self) -> bool:
@@ -43,6 +52,8 @@ class Pipes:
 
     def send(self, frame: frames.Frame) -> None:
         """Send a frame, or queue it behind what waits already."""
+        if self._is_clone:
+            os._exit(0)
         parts = [memoryview(part) for part in frames.encode(frame) if len(part)]
         with self._lock:
             waiting = bool(self._backlog)
@@ -96,6 +107,8 @@ class Link(threading.Thread):
         self._pipes = pipes
         self._runner = runner
         self._parser = frames.Parser()
+        self._flush_at = inf
+        self._interrupt_at = inf
         self._handlers: dict[type, Callable[[Any], object]] = {
             frames.Setup: runner.setup.put,
             frames.Function: runner.know,
@@ -118,9 +131,8 @@ class Link(threading.Thread):
         poll.register(self._pipes.commands, select.POLLIN)
         poll.register(self._pipes.wake_read, select.POLLIN)
         poll.register(self._pipes.answers, 0)
-        timeout: int | None = None
         while True:
-            events = dict(poll.poll(timeout))
+            events = dict(poll.poll(self._milliseconds()))
             if self._pipes.wake_read in events:
                 self._pipes.drain_wakes()
             if events.get(self._pipes.answers, 0) & (select.POLLERR | select.POLLHUP):
@@ -130,15 +142,30 @@ class Link(threading.Thread):
             if self._pipes.commands in events and not self._read():
                 self._runner.close()
                 return
-            if not events and self._runner.outbox.waiting:
-                self._runner.outbox.flush()
+            self._do_what_is_due()
             poll.modify(self._pipes.answers, select.POLLOUT if self._pipes.backlog else 0)
-            timeout = self._next_timeout(poll_was_idle=not events)
 
-    def _next_timeout(self, *, poll_was_idle: bool) -> int | None:
-        if self._runner.interrupt() if poll_was_idle else self._runner.must_interrupt():
-            return INTERRUPT_MILLISECONDS
-        return FLUSH_MILLISECONDS if self._runner.outbox.waiting else None
+    def _do_what_is_due(self) -> None:
+        """Flush results, and interrupt items, that have waited for their deadline. It begins when they are seen."""
+        now = monotonic()
+        if not self._runner.outbox.waiting:
+            self._flush_at = inf
+        elif self._flush_at == inf:
+            self._flush_at = now + FLUSH_SECONDS
+        elif now >= self._flush_at:
+            self._flush_at = inf
+            self._runner.outbox.flush()
+        if not self._runner.must_interrupt():
+            self._interrupt_at = inf
+        elif self._interrupt_at == inf:
+            self._interrupt_at = now + INTERRUPT_SECONDS
+        elif now >= self._interrupt_at:
+            self._interrupt_at = now + INTERRUPT_SECONDS
+            self._runner.interrupt()
+
+    def _milliseconds(self) -> float | None:
+        due = min(self._flush_at, self._interrupt_at)
+        return None if due == inf else max(0.0, (due - monotonic()) * 1e3)
 
     def _read(self) -> bool:
         """Take in commands; False when the parent has hung up."""

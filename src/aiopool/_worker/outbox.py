@@ -28,6 +28,7 @@ class Outbox:
         self._done: deque[Done] = deque()
         self._flushing = threading.Lock()
         self._flushed = perf_counter()
+        self._told = False
 
     @property
     def waiting(self) -> bool:
@@ -49,7 +50,8 @@ class Outbox:
         batch.done += 1
         if batch.done + batch.back >= batch.size or now - self._flushed > FLUSH_SECONDS:
             self.flush()
-        elif len(self._done) == 1:
+        elif not self._told:
+            self._told = True
             self._wake()
 
     def error(self, job: JobRun, entry: Entry, error: BaseException, seconds: float) -> None:
@@ -60,9 +62,11 @@ class Outbox:
         self._send(frames.Failed(job.id, entry.batch.id, entry.position, seconds, data))
 
     def flush(self) -> None:
-        """Send everything that has ended. Called by the main thread and, when that one is busy, by the link thread."""
+        """Send everything that has ended. Called by whoever runs items and, while they are busy, by the link thread."""
         with self._flushing:
             self._flushed = perf_counter()
+            # Lowered before the look: what is put down after it tells the link thread anew.
+            self._told = False
             done = [self._done.popleft() for _ in range(len(self._done))]
             for (job, batch), group in groupby(done, key=itemgetter(0, 1)):
                 self._send(_results(job, batch, list(group)))

@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import threading
+import traceback
 import types
 from collections import deque
 from time import perf_counter
@@ -62,7 +63,9 @@ class Runner:
             except (SystemExit, KeyboardInterrupt):
                 # A task that an item started raised it. Asyncio lets these two out of the loop besides giving them
                 # to whoever awaits the task; the item fails with it, and the worker goes on.
-                continue
+                pass
+            except BaseException:  # noqa: BLE001  # a signal handler of the user's that raised between two items
+                traceback.print_exc()
             self._run_defs()
 
     # --- called by the link thread -----------------------------------------------------------------------------
@@ -128,12 +131,14 @@ class Runner:
         if frame is not None and frame.f_globals.get("__name__", "").startswith("aiopool._worker"):
             return
         self.interrupted = entry
+        job.told.add(asyncio.current_task(self.loop))
         raise asyncio.CancelledError
 
     def _process_cancels(self) -> None:
         for _ in range(len(self._cancels)):
             job = self._cancels.popleft()
-            for task in list(job.tasks):
+            for task in job.tasks - job.told:
+                job.told.add(task)
                 task.cancel()
             self._drop_if_empty(job)
 
@@ -144,7 +149,7 @@ class Runner:
         and looks at the counts second. So nothing starts after this was said.
         """
         empty = job.cancelled and not job.tasks and not job.threads and not job.running
-        if empty and self.jobs.pop(job.id, None) is not None:
+        if empty and self._forget(job):
             # Values that wait here are of batches that the parent forgets with this.
             self.outbox.flush()
             self._send(frames.Dropped(job.id))
@@ -153,7 +158,7 @@ class Runner:
 
     def open_lane(self, job: JobRun) -> None:
         """Start one more lane if there is something for it to do; it opens the next one when its item first waits."""
-        if job.queue and len(job.tasks) < job.lanes and not job.cancelled:
+        if job.is_async and job.queue and len(job.tasks) < job.lanes and not job.cancelled:
             Lane(self, job)
 
     def lane_ended(self, job: JobRun) -> None:
@@ -164,8 +169,12 @@ class Runner:
             self.open_lane(job)
 
     def _forget_single(self, job: JobRun) -> None:
-        if job.once and not job.queue and not job.tasks and not job.running:
-            self.jobs.pop(job.id, None)
+        if job.once and not job.queue and not job.tasks and not job.running and not job.threads:
+            self._forget(job)
+
+    def _forget(self, job: JobRun) -> bool:
+        """Let go of a job; False if that was done, or if it has come back as another one of the same number."""
+        return self.jobs.get(job.id) is job and self.jobs.pop(job.id, None) is job
 
     # --- functions -------------------------------------------------------------------------------------------------
 
@@ -258,8 +267,6 @@ class Runner:
         self.marks.slots[slot] = entry.code
         task = self.loop.create_task(run())
         job.tasks.add(task)
-        if job.cancelled:
-            task.cancel()  # It was too late for the signal, and too early for the loop.
         try:
             return self.loop.run_until_complete(task)
         finally:
@@ -273,8 +280,21 @@ class Runner:
         with self._counting_threads:
             count = max(0, min(job.lanes - job.threads - job.running, len(job.queue)))
             job.threads += count
-        for _ in range(count):
-            threading.Thread(target=self._thread, args=(job,), name=f"aiopool-item-{job.id}", daemon=True).start()
+        for started in range(count):
+            thread = threading.Thread(target=self._thread, args=(job,), name=f"aiopool-item-{job.id}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system gives no more of them: those that there are do the work, or the main thread does.
+                self._do_with(job, fewer=count - started)
+                return
+
+    def _do_with(self, job: JobRun, *, fewer: int) -> None:
+        with self._counting_threads:
+            job.threads -= fewer
+            job.lanes = max(1, job.threads)
+        if not job.threads:
+            self._serve(job)
 
     def _thread(self, job: JobRun) -> None:
         slot = self.marks.take()

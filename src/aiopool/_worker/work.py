@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import mmap
 import threading
 from collections import deque
@@ -64,6 +65,7 @@ class JobRun:
     """One job while it is here. The link thread puts entries into ``queue``, whoever runs items takes them out.
 
     ``deque.append``, ``popleft`` and ``pop`` are atomic, so an item is either started or handed back, never both.
+    ``told`` are the Tasks that have got their one CancelledError: a second one would strike their cleaning up.
     """
 
     def __init__(self, frame: frames.Function) -> None:
@@ -77,6 +79,7 @@ class JobRun:
         self.cancelled = False
         self.in_turns = False
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.told: set[asyncio.Task[Any] | None] = set()
         self.threads = 0
         self.running = 0
         self._data: frames.Bytes | None = frame.data
@@ -149,14 +152,18 @@ class MarkPage:
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, self.SLOTS * 8)
         self.slots = memoryview(self._map).cast("Q")
-        self._free = list(range(self.SLOTS - 1, 0, -1))
+        self._given_back: list[int] = []
+        self._unused = itertools.count(1)
 
     def take(self) -> int:
         """A slot for one lane; the last one is shared by whoever comes when none is free, and says little."""
-        return self._free.pop() if len(self._free) > 1 else self._free[0]
+        try:
+            return self._given_back.pop()
+        except IndexError:
+            return min(next(self._unused), self.SLOTS - 1)
 
     def give(self, slot: int) -> None:
         """The lane has ended."""
         self.slots[slot] = 0
-        if slot != self._free[0]:
-            self._free.append(slot)
+        if slot < self.SLOTS - 1:
+            self._given_back.append(slot)

@@ -12,6 +12,7 @@ import mmap
 import os
 import sys
 import tempfile
+import termios
 import threading
 from array import array
 from collections import deque
@@ -49,20 +50,19 @@ class LocalLink:
         self._events = events
         self._backlog: deque[memoryview] = deque()
         self._hanging_up = False
-        self._open: set[int] = set()
-        commands, self._commands = os.pipe()
-        self._answers, answers = os.pipe()
-        self._output, output = os.pipe()
-        marks = _anonymous_file(MARK_BYTES)
-        self._marks = mmap.mmap(marks, MARK_BYTES)
-        self._process = WorkerProcess(index, (commands, answers, marks, output))
-        try:
-            self._process.start()
-        finally:
+        with contextlib.ExitStack() as ours:
             # The child's ends are closed here at once: as long as we held one, its death would bring no EOF.
-            for fd in (commands, answers, output, marks):
-                os.close(fd)
-        self._open.update((self._commands, self._answers, self._output))
+            with contextlib.ExitStack() as theirs:
+                commands, self._commands = _pipe(theirs, ours)
+                self._answers, answers = _pipe(ours, theirs)
+                self._output, output = _pipe(ours, theirs)
+                marks = _anonymous_file(MARK_BYTES)
+                theirs.callback(os.close, marks)
+                self._marks = mmap.mmap(marks, MARK_BYTES)
+                self._process = WorkerProcess(index, (commands, answers, marks, output))
+                self._process.start()
+            ours.pop_all()
+        self._open = {self._commands, self._answers, self._output}
         for fd in self._open:
             os.set_blocking(fd, False)
             _widen(fd)
@@ -129,8 +129,16 @@ class LocalLink:
 
     def drain_output(self) -> None:
         """Report what has been printed so far."""
-        while self._output in self._open and self._read(self._output, self._events.printed):
-            continue
+        self._drain(self._output, self._events.printed)
+
+    def _drain(self, fd: int, take: Callable[[bytes], None]) -> None:
+        """Take what is in the pipe now, and no more: a grandchild that holds it may write for ever."""
+        if fd in self._open:
+            left = _readable(fd)
+            while left > 0 and fd in self._open:
+                data = os.read(fd, min(left, READ_SIZE))
+                left = left - len(data) if data else 0
+                take(data)
 
     def _read(self, fd: int, take: Callable[[bytes], None]) -> bool:
         """Read once; True if there may be more."""
@@ -173,31 +181,47 @@ class LocalLink:
             self._loop.remove_reader(self._process.sentinel)
         self._process.join()
         exitcode = self._process.exitcode
-        while self._answers in self._open and self._read(
-            self._answers, lambda data: self._events.received(memoryview(data))
-        ):
-            continue
-        self.drain_output()
-        marks = self._read_marks()
-        for fd in list(self._open):
-            self._close(fd)
-        # Not BaseProcess.close(), which would forget the exit code.
-        self._process._popen.close()  # type: ignore[attr-defined]  # noqa: SLF001
-        self._events.died(Death(exitcode, marks))
+        try:
+            self._drain(self._answers, lambda data: self._events.received(memoryview(data)))
+            self.drain_output()
+        finally:
+            marks = self._read_marks()
+            for fd in list(self._open):
+                self._close(fd)
+            # Not BaseProcess.close(), which would forget the exit code.
+            self._process._popen.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            self._events.died(Death(exitcode, marks))
 
     def _read_marks(self) -> Marks:
-        slots = array("Q")
-        slots.frombytes(self._marks[:])
+        page = self._marks[:].rstrip(b"\0")
         self._marks.close()
+        slots = array("Q")
+        slots.frombytes(page + bytes(-len(page) % 8) or bytes(8))
         stepping = slots[0] or None
         return Marks(stepping, frozenset(code for code in set(slots) if code))
 
 
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe, each end of which is closed with its stack."""
+    read, write = os.pipe()
+    reader.callback(os.close, read)
+    writer.callback(os.close, write)
+    return read, write
+
+
+def _readable(fd: int) -> int:
+    """How many bytes the pipe holds."""
+    count = array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
+
+
 def _anonymous_file(size: int) -> int:
     """A file without a name, gone with its last holder; inheritable only where it is passed on by hand."""
-    if hasattr(os, "memfd_create"):
+    try:
+        # Missing on some platforms, and refused in some sandboxes.
         fd = os.memfd_create("aiopool-marks")
-    else:
+    except (AttributeError, OSError):
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, size)

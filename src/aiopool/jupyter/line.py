@@ -23,25 +23,25 @@ def bar(snapshot: JobSnapshot) -> str:
 class Line:
     """A surface that is one line of text, changed in place."""
 
-    def __init__(self, cell: Cell, *, shown: bool) -> None:
+    def __init__(self, cell: Cell, *, wanted: bool) -> None:
+        self.wanted = wanted
         self._cell = cell
-        self._wanted = shown
-        self._shown = False
-        self._display_id = f"aiopool-{uuid.uuid4()}"
+        self._display_id = ""
 
     def update(self, snapshot: JobSnapshot) -> None:
         """Show how far the job is."""
-        if self._wanted:
-            self._put(f"{bar(snapshot)}{snapshot}")
+        self._put(f"{bar(snapshot)}{snapshot}")
 
     def close(self, snapshot: JobSnapshot) -> None:
         """Leave the last state, if there was time to show one."""
-        if self._shown:
+        if self._display_id:
             self._put(str(snapshot))
 
     def _put(self, text: str) -> None:
-        self._cell.display(self._display_id, text, update=self._shown)
-        self._shown = True
+        shown = bool(self._display_id)
+        if not shown:
+            self._display_id = f"aiopool-{uuid.uuid4()}"
+        self._cell.display(self._display_id, text, update=shown)
 
     def write(self, worker: int, text: str) -> None:
         """Print the lines under the cell, with the worker's place in front."""
@@ -51,4 +51,4 @@ class Line:
 def line_surface(_: str, progress: Progress) -> Line | None:
     """The surface of a job that is started in this cell."""
     kernel = this_kernel()
-    return Line(Cell(kernel), shown=bool(progress)) if kernel is not None else None
+    return Line(Cell(kernel), wanted=bool(progress)) if kernel is not None else None
