@@ -210,7 +210,8 @@ class Kernel:
         """Run a cell that must not fail."""
         cell = self.run_any(source, seconds)
         if cell.error is not None:
-            pytest.fail(f"the cell failed:\n{textwrap.indent(cell.source, '    ')}\n{cell.traceback}")
+            source = textwrap.indent(cell.source, "    ")
+            pytest.fail(f"the cell failed:\n{source}\n{cell.printed()}{cell.traceback}")
         return cell
 
     def fail(self, source: str, seconds: float = DEADLINE) -> Cell:
