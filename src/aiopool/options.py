@@ -132,9 +132,9 @@ class PoolOptions:
             raise _refuse("name", self.name, "a text")
 
 
-def default_concurrency(workers: int, *, is_async: bool) -> int:
-    """Items in flight over a whole job when nobody says: one per worker, or some hundred coroutines."""
-    return max(100, 4 * workers) if is_async else workers
+def default_concurrency(workers: int) -> int:
+    """Coroutines in flight over a whole job when nobody says."""
+    return max(100, 4 * workers)
 
 
 def cpu_limit() -> float | None:

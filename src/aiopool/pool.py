@@ -115,6 +115,10 @@ class Pool:
         self._ended = self._handle_for("closing", self._driver.closed)
         self._pid = os.getpid()
         _open_drivers.add(self._driver)
+        # Registered last, it runs first: before multiprocessing's own handler, which the engine's import may just have
+        # registered, and which terminates children behind our back and joins each of them without a limit.
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)
         self._finalizer = weakref.finalize(self, self._driver.terminate)
         self._finalizer.atexit = False
 
@@ -316,7 +320,10 @@ class Pool:
         have: Mapping[int, object] | None = None,
         total: int | None = None,
     ) -> Job[Any]:
-        concurrency = options.concurrency or default_concurrency(self._size, is_async=function.is_async)
+        # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
+        concurrency = options.concurrency
+        if concurrency is None and function.is_async:
+            concurrency = default_concurrency(self._size)
         name = options.desc or function.name
         spec = JobSpec(
             name=name,
@@ -329,7 +336,7 @@ class Pool:
             size=source.size,
             concurrency=concurrency,
             batch=_batch(options),
-            window=options.window or max(1000, 2 * concurrency),
+            window=options.window or max(1000, 2 * (concurrency or 0)),
             rerun_lost=options.rerun_lost,
             stop_on_failure=options.on_error == "raise",
             value_of=source.value_of,
@@ -486,8 +493,3 @@ def _end_all() -> None:
     until = time.monotonic() + EXIT_SECONDS
     for driver in drivers:
         driver.join(max(0.0, until - time.monotonic()))
-
-
-# Registered after multiprocessing's own handler, which was imported above, so it runs before that one: that one joins
-# every child without a limit.
-atexit.register(_end_all)

@@ -128,8 +128,9 @@ class Reading:
         """End the job early; False if it has ended already."""
         if self.results.ending is not None:
             return False
-        self.asked_to_end = True
-        self.control.cancel(self.id, stopped=stopped)
+        if not self.asked_to_end:
+            self.asked_to_end = True
+            self.control.cancel(self.id, stopped=stopped)
         return True
 
     def stop(self, error: BaseException) -> None:

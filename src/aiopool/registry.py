@@ -30,15 +30,20 @@ class Registry:
     def add(self, job: Job[Any], results: Results, *, single: bool) -> None:
         """A job was started."""
         self.last = job
-        with self._lock:
-            if single:
-                self._submits.add(job)
-                return
-            self._running[id(job)] = job
-        # In the pool's own thread, and not on the loop that started it: that one may be blocked, or be closed by then.
-        callback = Callback(self._ended, job, loop=None)
-        if not results.add(callback):
-            callback.call()
+        try:
+            with self._lock:
+                if single:
+                    self._submits.add(job)
+                    return
+                self._running[id(job)] = job
+            # In the pool's own thread, and not on the loop that started it: that one may be blocked, or closed by then.
+            callback = Callback(self._ended, job, loop=None)
+            if not results.add(callback):
+                callback.call()
+        except BaseException:
+            # Stop, before anybody was asked to tell of the end.
+            self._ended(job)
+            raise
 
     def _ended(self, job: Job[Any]) -> None:
         with self._lock:

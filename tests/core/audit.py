@@ -42,7 +42,7 @@ def _audit_jobs(ledger: Ledger) -> None:
     for job in books.jobs.values():
         assert job.in_flight == sum(member.out for member in job.crew.values())
         assert job.held == sum(member.held for member in job.crew.values())
-        assert job.held + job.claims <= job.opened.concurrency
+        assert job.held + job.claims <= job.limit
         assert (job.need, job.reading) == job.weight()
         assert job.claims == claims[job.id]
         single, eager = job.opened.single, not job.paused

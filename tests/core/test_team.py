@@ -6,7 +6,7 @@ import pytest
 
 from aiopool._core import facts as f
 from aiopool._core import policy
-from tests.core.world import World, loads, ready_pool
+from tests.core.world import World, load, loads, ready_pool
 
 # --- question 3: both kinds want workers? ----------------------------------------------------------------------------
 
@@ -22,6 +22,24 @@ def test_functions_and_coroutines_get_half_of_the_workers_each():
         world.calm()
     kinds = [world.ledger.workers[worker.id].kind for worker in world.workers.values()]
     assert sorted(kinds) == ["async", "async", "def", "def"]
+
+
+def test_a_worker_that_changes_sides_gives_back_what_it_has_not_started():
+    """It changes when what runs has ended, and not when its queue has."""
+    world = ready_pool(2)
+    world.open("def", 10_000)
+    for _ in range(4):
+        world.calm()
+        world.finish_one(seconds=0.001)
+    world.calm()
+    assert min(loads(world)) > 10
+    world.open("async", 100)
+    world.calm()
+    assert min(loads(world)) == 1 < max(loads(world))
+    worker = min(world.workers.values(), key=load)
+    world.finish(worker, list(worker.running))
+    world.calm()
+    assert world.ledger.workers[worker.id].kind == "async"
 
 
 def test_one_function_takes_one_worker_from_coroutines():

@@ -42,8 +42,10 @@ class World(Model):
         single, pinned = options.get("single", False), options.get("pinned", False)
         if single:
             length, concurrency = 1, 1
-        if concurrency is None:
-            concurrency = self.ledger.size if kind == "def" or pinned else 100
+        if concurrency is None and pinned:
+            concurrency = self.ledger.size
+        elif concurrency is None and kind == "async":
+            concurrency = 100
         if not any(job.running for job in self.jobs.values()):
             self.deaths = 0
         number = next(self._job_ids)
@@ -233,8 +235,9 @@ class World(Model):
         book.starts[index] += 1
         if book.running:
             assert book.starts[index] == 1 or book.opened.rerun_lost, "an item of a job that runs items once"
-            everywhere = sum(number == job for other in self.workers.values() for number in other.running.values())
-            assert everywhere <= book.opened.concurrency, "more items run than the job's concurrency allows"
+            counted = [worker] if book.opened.concurrency is None else list(self.workers.values())
+            running = sum(number == job for other in counted for number in other.running.values())
+            assert running <= (book.opened.concurrency or 1), "more items run than the job's concurrency allows"
         return spot
 
     def finish(self, worker: Worker, spots: list[Spot], *, fail: bool = False, seconds: float = 0.01) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def work(x):
 """,
 }
 
+GIL = {"a C call that holds the GIL": "def work(x):\n    sign(x)\n    return sum(range(10**11))"}
+
 CELLS = {
     "in the background": "job = pmap(work, range(2), batch=1)",
     "awaited": "await pmap(work, range(2), batch=1)",
@@ -133,7 +136,7 @@ CELLS = {
 def with_workers(kernel: Kernel, folder: Path, kind: str, where: str = "in the background") -> list[psutil.Process]:
     """Bring the workers into that state, and return them."""
     signs = Signs(kernel, folder)
-    kernel.run(BUSY[kind])
+    kernel.run((BUSY | GIL)[kind])
     kernel.value("await pmap(abs, range(4), batch=1)")
     cell = kernel.begin(CELLS[where])
     signs.wait_for(2)
@@ -173,7 +176,11 @@ def test_restart_and_shutdown_are_quick_and_leave_no_worker(
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.core] if kind in ("idle", "a Python loop") else []) for kind in BUSY]
+    "kind",
+    [
+        *(pytest.param(kind, marks=[pytest.mark.core] if kind in ("idle", "a Python loop") else []) for kind in BUSY),
+        *(pytest.param(kind, marks=pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")) for kind in GIL),
+    ],
 )
 def test_a_killed_kernel_leaves_no_worker(
     own_kernel: Kernel, tmp_path: Path, figure: Callable[[str, float], None], kind: str

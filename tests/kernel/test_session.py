@@ -32,7 +32,6 @@ def test_the_session_knows_its_jobs(kernel: Kernel, signs: Signs) -> None:
         first, second = pmap(held, range(2)), pmap(held, range(2, 4))
         quick = pmap(abs, [-1])
         await quick
-        print(aiopool.jobs())
         right = [job is same for job, same in zip(aiopool.jobs(), [failed, first, second, quick], strict=True)]
         [aiopool.last_job() is quick, right]
         """

@@ -38,6 +38,13 @@ def still_works(pool: Pool) -> None:
     assert len([worker for worker in pool.snapshot().workers if worker.state != "lost"]) <= pool.size
 
 
+def rested(pool: Pool) -> None:
+    """Wait until nothing is left of what was done on a pool before, and all its workers are up and idle."""
+    until(lambda: not pool.snapshot().jobs, what="no job is left")
+    pool.broadcast(work.pid).result(DEADLINE)
+    until(lambda: [info.state for info in pool.snapshot().workers] == ["idle"] * pool.size, what="all workers idle")
+
+
 async def read_into(seen: list[Any], reader: AsyncIterable[Any]) -> None:
     """Append what a job hands out, one by one: what was seen before an error stands."""
     async for value in reader:

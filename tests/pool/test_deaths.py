@@ -13,14 +13,13 @@ import pytest
 from aiopool import Failure, Pool, WorkerLost, WorkerStartFailed
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, stays, until
-from tests.pool.pools import children, shortly, still_works
+from tests.pool.pools import children, rested, shortly, still_works
 
 
 @pytest.fixture
-def pool(fresh):
-    """Two workers of this test's own, both up."""
-    pool = fresh(2, grace=0.3)
-    pool.broadcast(work.pid).result(DEADLINE)
+def pool(pool):
+    """The pool that the test before has killed workers of, with both of them up."""
+    rested(pool)
     return pool
 
 

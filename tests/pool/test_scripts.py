@@ -83,7 +83,7 @@ def test_a_script_given_on_the_command_line_works(tmp_path):
     assert run("-c", source, cwd=tmp_path) == "[0, 2, 4]\n"
 
 
-@pytest.mark.parametrize("flags", [["-O"], ["-I"], ["-X", "dev"], ["-W", "error"], ["-u"], ["-B"]])
+@pytest.mark.parametrize("flags", [["-O"], ["-I"], ["-X", "dev"], ["-W", "error"]])
 def test_the_flags_of_the_interpreter_are_no_obstacle(tmp_path, flags):
     """And nothing warns."""
     source = f"""

@@ -14,17 +14,16 @@ import pytest
 from aiopool import MISSING, AiopoolError, JobCancelled
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import shortly, still_works
+from tests.pool.pools import rested, shortly, still_works
 
 SOON = 0.5
 """Seconds within which a stop takes effect: 0.3 is the promise, the rest is for a busy machine."""
 
 
 @pytest.fixture
-def pool(fresh):
-    """Two workers of this test's own, both up, that kill soon."""
-    pool = fresh(2, grace=0.3)
-    pool.broadcast(work.pid).result(DEADLINE)
+def pool(pool):
+    """The pool that the test before has stopped something on, with both workers up."""
+    rested(pool)
     return pool
 
 

@@ -20,6 +20,8 @@ How = Literal["done", "failed", "cancelled", "stopped"]
 class JobOpened:
     """A new job. ``size`` is None for an unsized input; ``batch`` None lets the ledger choose.
 
+    ``concurrency`` None is one item per worker, however many workers there are at the time.
+
     ``single``: a submit. ``pinned``: each item goes to the worker whose place in the pool is the item's number, or
     anywhere where there is no such place any more. The items of both are supplied unasked, each in a batch of its own.
     """
@@ -27,7 +29,7 @@ class JobOpened:
     job: int
     kind: Kind
     size: int | None
-    concurrency: int
+    concurrency: int | None
     batch: int | None = None
     window: int | None = None
     rerun_lost: bool = True

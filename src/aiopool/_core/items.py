@@ -130,6 +130,12 @@ class JobBook:
         return self.opened.kind
 
     @property
+    def limit(self) -> int:
+        """How many of its items may be in flight over the whole job."""
+        concurrency = self.opened.concurrency
+        return policy.UNLIMITED if concurrency is None else concurrency
+
+    @property
     def complete(self) -> bool:
         """Whether every item of the input has ended."""
         return self.total is not None and self.ended >= self.total
@@ -143,12 +149,12 @@ class JobBook:
     @property
     def has_free_lanes(self) -> bool:
         """Whether one more item may run, those aside for which a worker is being emptied."""
-        return self.held + self.claims < self.opened.concurrency
+        return self.held + self.claims < self.limit
 
     def free_for(self, worker: int) -> int:
         """How many lanes the other workers leave to this one."""
         member = self.crew.get(worker)
-        return self.opened.concurrency - self.held - self.claims + (member.held if member else 0)
+        return self.limit - self.held - self.claims + (member.held if member else 0)
 
     def weight(self) -> tuple[int, bool]:
         """How many of its items could run at once now, and whether more are to be read."""
@@ -157,7 +163,7 @@ class JobBook:
         if self.opened.pinned:
             return (0 if self.complete else max(self.opened.size or 0, self.supplied)), False
         reading = self.total is None and not self.opened.single
-        return min(self.opened.concurrency, self.left), reading
+        return min(self.limit, self.left), reading
 
     def take(self, worker: int, count: int, lanes: int) -> None:
         """Items go to a worker, which may step so many at a time from now on."""

@@ -112,6 +112,8 @@ class Spread:
     def _share(self, worker: WorkerBook, job: JobBook) -> int:
         """How many of the job's lanes are for this worker."""
         concurrency = job.opened.concurrency
+        if concurrency is None:
+            return 1
         width = min(self._team.width[job.kind], concurrency)
         return concurrency // width + (worker.place < concurrency % width)
 
@@ -300,8 +302,8 @@ class Spread:
         opened = job.opened
         if opened.single or opened.pinned or job.total is not None or job.over or job.paused:
             return
-        width = min(self._team.width[job.kind], opened.concurrency)
-        share = opened.concurrency // width
+        width = min(self._team.width[job.kind], job.limit)
+        share = 1 if opened.concurrency is None else opened.concurrency // width
         size = opened.batch or policy.batch_size(
             job.kind, share=share, width=width, size=opened.size, mean=job.mean, before=job.size_told
         )
@@ -311,7 +313,7 @@ class Spread:
             size = min(size, ahead)
         upto = max(job.upto_told, job.ended + ahead)
         more = upto - job.upto_told
-        hungry = not job.ready and job.in_flight < opened.concurrency
+        hungry = not job.ready and job.in_flight < (opened.concurrency or width)
         # Less than a batch more is worth an order only if somebody waits and everything that was allowed has come.
         starved = hungry and more > 0 and job.upto_told - job.supplied < size
         if more >= size or starved or hungry != job.hungry_told:

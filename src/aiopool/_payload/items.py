@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ def _dump_item(value: object, named: frozenset[str]) -> bytes | NotPicklable:
     stream = io.BytesIO()
     try:
         InputPickler(stream, known, named).dump(value)
-    except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may raise anything; it costs this item only
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Stop, in the call of a submit; a feeder's thread is never struck by one.
         refusal = NotPicklable(blame_input(value, error, lambda part: InputPickler(io.BytesIO(), known).dump(part)))
         refusal.__cause__ = without_library_frames(error)
         return refusal

@@ -35,7 +35,7 @@ class JobSpec:
     flags: int
     kind: f.Kind
     size: int | None
-    concurrency: int
+    concurrency: int | None
     batch: int | None = None
     window: int | None = None
     rerun_lost: bool = True
