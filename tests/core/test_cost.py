@@ -47,8 +47,8 @@ class Counted:
         return self._count
 
     def open(self, job: int, kind: f.Kind = "def", **options: int | bool | None) -> int:
-        """Open a job."""
-        return self.tell(f.JobOpened(job, kind, None, self.ledger.size, **options))
+        """Open a job, of one item per worker if it does not say otherwise."""
+        return self.tell(f.JobOpened(job, kind, None, options.pop("concurrency", None), **options))
 
     def supply(self, job: int, count: int) -> int:
         """One batch of so many items is ready."""
@@ -65,10 +65,10 @@ class Counted:
         return self.tell(f.Finished(order.worker, order.batch, range(count), 1.0))
 
 
-def busy(size: int, count: int) -> Counted:
+def busy(size: int, count: int, kind: f.Kind = "def", concurrency: int | None = None) -> Counted:
     """A pool of so many workers, each of which has a batch, with more that wait for them."""
     pool = Counted(size)
-    pool.open(1, batch=count, window=1 << 40)
+    pool.open(1, kind, concurrency=concurrency, batch=count, window=1 << 40)
     for _ in range(3 * size):
         pool.supply(1, count)
     pool.start()
@@ -84,10 +84,10 @@ def settled(pool: Counted, count: int) -> list[int]:
     return sorted(pool.finish(count) + pool.supply(1, count) for _ in range(20))
 
 
-@pytest.mark.parametrize("kind", ["def", "async"])
-def test_the_end_of_a_batch_costs_the_same_with_256_workers_as_with_two(kind):
+@pytest.mark.parametrize(("kind", "lanes"), [("def", None), ("def", 1), ("async", 500)])
+def test_the_end_of_a_batch_costs_the_same_with_256_workers_as_with_two(kind, lanes):
     """And so does the next batch that is supplied."""
-    few, many = (settled(busy(size, 1000), 1000)[10] for size in (2, 256))
+    few, many = (settled(busy(size, 1000, kind, lanes and lanes * size), 1000)[10] for size in (2, 256))
     assert many <= 1.2 * few
 
 
@@ -114,7 +114,7 @@ def test_each_of_a_thousand_submits_costs_as_much_as_each_of_five_hundred(kind):
         pool = Counted(4)
         lines = 0
         for job in range(1, submits + 1):
-            lines += pool.open(job, kind, single=True)
+            lines += pool.open(job, kind, single=True, concurrency=1)
             lines += pool.supply(job, 1)
             lines += pool.tell(f.InputEnded(job, 1))
         pool.start()
@@ -133,7 +133,7 @@ def test_cancelling_each_of_a_thousand_submits_costs_as_much_as_each_of_five_hun
     def cost(submits: int) -> float:
         pool = Counted(4)
         for job in range(1, submits + 1):
-            pool.open(job, kind, single=True)
+            pool.open(job, kind, single=True, concurrency=1)
             pool.supply(job, 1)
         pool.start()
         numbers = [*range(1, submits // 2), *range(submits, submits // 2 - 1, -1)]
@@ -147,7 +147,7 @@ def test_cancelling_each_of_a_thousand_submits_costs_as_much_as_each_of_five_hun
 def test_a_job_with_a_million_items_in_line_is_cancelled_in_a_few_hundred_lines():
     """Stop works at once."""
     pool = Counted(4)
-    pool.open(1, "async", batch=1000, window=1 << 40)
+    pool.open(1, "async", concurrency=100, batch=1000, window=1 << 40)
     for _ in range(1000):
         pool.supply(1, 1000)
     pool.start()

@@ -6,6 +6,7 @@ import pytest
 
 from aiopool._core import facts as f
 from aiopool._core import policy
+from aiopool._core.ledger import Ledger
 from tests.core.world import World, load, loads, ready_pool
 
 # --- question 3: both kinds want workers? ----------------------------------------------------------------------------
@@ -362,3 +363,16 @@ def test_a_broadcast_ends_although_the_pool_shrinks():
     world.resize(1)
     world.play_out()
     assert job.how == "done"
+
+
+def test_grace_begins_anew_while_another_job_keeps_a_cancelled_one_from_feeling_it():
+    """A cancel that its loop cannot deliver must not cost the item that holds the loop."""
+    ledger = Ledger(1, grace=2.0)
+    ledger.tell(f.JobOpened(1, "async", 1, 1, single=True), 0.0)
+    ledger.tell(f.Supplied(1, 1, (0,)), 0.0)
+    ledger.tell(f.WorkerReady(1), 0.0)
+    ledger.tell(f.CancelAsked(1, "cancelled"), 1.0)
+    assert not [order for order in ledger.tell(f.CancelHeld(1, 1), 2.5) if isinstance(order, f.Kill)]
+    assert not [order for order in ledger.tell(f.TimePassed(), 3.5) if isinstance(order, f.Kill)]
+    assert [order.worker for order in ledger.tell(f.TimePassed(), 4.6) if isinstance(order, f.Kill)] == [1]
+    assert ledger.tell(f.CancelHeld(1, 99), 4.7) == []

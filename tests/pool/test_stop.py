@@ -465,6 +465,7 @@ async def test_cancelling_the_awaiting_task_cancels_the_job(pool, board: Board):
             raise
 
     task = asyncio.create_task(waits())
+    await asyncio.sleep(0)  # It is at its await now.
     await board.wait_async("running", 10)
     task.cancel("enough")
     with pytest.raises(asyncio.CancelledError) as seen:

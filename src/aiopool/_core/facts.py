@@ -160,6 +160,14 @@ class Cleared:
     job: int
 
 
+@dataclass(frozen=True, slots=True)
+class CancelHeld:
+    """A cancelled job's items have not felt it, and cannot: another job's item holds the worker's loop."""
+
+    worker: int
+    job: int
+
+
 # --- facts: the pool -------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +204,7 @@ class TimePassed:
 
 Fact = (
     JobOpened | Supplied | Refused | InputEnded | InputBroken | CancelAsked | PauseAsked | ResumeAsked
-    | WorkerReady | WorkerBroken | WorkerGone | Finished | ItemFailed | Returned | Cleared
+    | WorkerReady | WorkerBroken | WorkerGone | Finished | ItemFailed | Returned | Cleared | CancelHeld
     | Resized | RestartAsked | CloseAsked | TerminateAsked | TimePassed
 )  # fmt: skip
 

@@ -29,6 +29,7 @@ __all__ = [
     "Frame",
     "Function",
     "HandedBack",
+    "Held",
     "Parser",
     "Ready",
     "Results",
@@ -174,9 +175,17 @@ class Dropped:
     job: int
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """From a worker: items of the cancelled job cannot feel it yet, because another job's item holds their loop."""
+
+    kind: ClassVar[int] = 22
+    job: int
+
+
 Frame = (
     Setup | Function | Batch | AskBack | Cancel | Forget
-    | Ready | StartFailed | Results | Failed | HandedBack | Dropped
+    | Ready | StartFailed | Results | Failed | HandedBack | Dropped | Held
 )  # fmt: skip
 
 _ONE = struct.Struct("<I")
@@ -247,6 +256,7 @@ _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
     Failed: lambda f: [_FAILED.pack(f.job, f.batch, f.position, f.seconds), f.error],
     HandedBack: lambda f: [_ONE.pack(f.job), *_ints(f.batches), *_ints(f.positions)],
     Dropped: lambda f: [_ONE.pack(f.job)],
+    Held: lambda f: [_ONE.pack(f.job)],
 }
 
 
@@ -366,6 +376,7 @@ _DECODERS: dict[int, Callable[[_Body], Frame]] = {
     Failed.kind: _decode_failed,
     HandedBack.kind: _decode_handed_back,
     Dropped.kind: lambda body: Dropped(*body.fields(_ONE)),
+    Held.kind: lambda body: Held(*body.fields(_ONE)),
 }
 
 

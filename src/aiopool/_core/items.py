@@ -146,11 +146,6 @@ class JobBook:
         known = self.total if self.total is not None else max(self.opened.size or 0, self.supplied)
         return known - self.ended
 
-    @property
-    def has_free_lanes(self) -> bool:
-        """Whether one more item may run, those aside for which a worker is being emptied."""
-        return self.held + self.claims < self.limit
-
     def free_for(self, worker: int) -> int:
         """How many lanes the other workers leave to this one."""
         member = self.crew.get(worker)
@@ -181,6 +176,12 @@ class JobBook:
         member.out -= count
         self.held += member.held
         self.in_flight -= count
+
+    def forgo(self, worker: int) -> None:
+        """The worker leaves, and the lanes of its items are nobody else's business: a new one has lanes of its own."""
+        member = self.crew[worker]
+        self.held -= member.held
+        member.lanes = 0
 
     def part(self, worker: int) -> None:
         """The worker does not know the job any more."""

@@ -6,6 +6,7 @@ from aiopool._core import facts as f
 from aiopool._core.books import ALL, Books
 from aiopool._core.items import BatchBook, JobBook
 from aiopool._core.spread import Spread
+from aiopool._core.workers import WorkerBook
 
 
 class Jobs:
@@ -132,6 +133,11 @@ class Jobs:
         self.close(job)
         self._books.orders.append(f.End(job.id, how))
 
+    def grant_grace(self, worker: WorkerBook, job: int) -> None:
+        """From now on the worker has so long to drop the job."""
+        worker.cancelling[job] = self._books.now + self._grace
+        self._books.due(worker.cancelling[job])
+
     def close(self, job: JobBook) -> None:
         """Nothing of the job is to be done any more; workers that still hold items of it are told to drop them."""
         books = self._books
@@ -146,8 +152,7 @@ class Jobs:
             if worker.state == "dying" or worker.hung_up:
                 continue
             if member.out:
-                worker.cancelling[job.id] = books.now + self._grace
-                books.due(books.now + self._grace)
+                self.grant_grace(worker, job.id)
                 books.orders.append(f.CancelOn(worker.id, job.id))
             else:
                 books.orders.append(f.ForgetOn(worker.id, job.id))

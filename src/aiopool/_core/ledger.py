@@ -61,6 +61,7 @@ class Ledger:
             f.ItemFailed: self._item_failed,
             f.Returned: self._returned,
             f.Cleared: self._cleared,
+            f.CancelHeld: self._cancel_held,
             f.Resized: self._resized,
             f.RestartAsked: self._restart_asked,
             f.CloseAsked: self._close_asked,
@@ -228,6 +229,12 @@ class Ledger:
         for batch, positions in named.values():
             batch.check(positions)
         return list(named.values())
+
+    def _cancel_held(self, fact: f.CancelHeld) -> None:
+        worker = self._books.worker(fact.worker)
+        if fact.job in worker.cancelling:
+            # The grace is for feeling the cancel; it must not cost the one who keeps others from it.
+            self._jobs.grant_grace(worker, fact.job)
 
     def _cleared(self, fact: f.Cleared) -> None:
         worker = self._books.worker(fact.worker)

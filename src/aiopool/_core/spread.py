@@ -81,7 +81,7 @@ class Spread:
             self._offer_singles(job.kind)
             return
         if not job.opened.pinned:
-            while job.ready and job.has_free_lanes and (worker := self._best(job)) is not None:
+            while job.ready and self._has_lanes(job) and (worker := self._best(job)) is not None:
                 self._send(worker, job.ready.popleft())
         self._books.line_up(job)
 
@@ -108,6 +108,10 @@ class Spread:
         return best
 
     # --- room --------------------------------------------------------------------------------------------------------
+
+    def _has_lanes(self, job: JobBook) -> bool:
+        """Whether it is worth while to look for a worker. A job of one item per worker has a lane for each of them."""
+        return job.held + job.claims < (job.opened.concurrency or self._team.expected[job.kind])
 
     def _share(self, worker: WorkerBook, job: JobBook) -> int:
         """How many of the job's lanes are for this worker."""
@@ -171,7 +175,7 @@ class Spread:
             self.free(worker)
         if not job.over:
             # Lanes that it gave up and cannot use itself are for others.
-            if (job.ready or job.alone) and job.has_free_lanes:
+            if (job.ready or job.alone) and self._has_lanes(job):
                 self.touch(job)
             else:
                 self._feed(job)
@@ -212,7 +216,7 @@ class Spread:
 
     def _isolate(self, job: JobBook) -> None:
         """Find workers for suspects: empty ones, or else let the emptiest ones become empty."""
-        while job.alone and job.has_free_lanes:
+        while job.alone and self._has_lanes(job):
             able = [worker for worker in self._books.workers.values() if worker.serves(job.kind)]
             worker = min(able, key=lambda worker: worker.load, default=None)
             if worker is None:
@@ -228,7 +232,7 @@ class Spread:
         for queue in (job.alone, job.ready):
             for batch in list(queue):
                 worker = own.get(batch.items[0]) or self._anywhere(job, own.values())
-                if worker is None or not worker.open_minded or not job.has_free_lanes:
+                if worker is None or not worker.open_minded or not self._has_lanes(job):
                     continue
                 if not worker.load or (worker.kind == job.kind and not batch.alone):
                     queue.remove(batch)

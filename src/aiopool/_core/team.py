@@ -133,6 +133,9 @@ class Team:
                 self._extras = {kind: extra for kind, extra in self._extras.items() if extra is not worker}
             else:
                 self._count -= 1
+            for job in worker.jobs.values():
+                if job.opened.concurrency is None:
+                    job.forgo(worker.id)
         worker.state = state
         self._books.idle.pop(worker.id, None)
         self._books.release(worker)

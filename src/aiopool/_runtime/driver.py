@@ -275,6 +275,8 @@ class Driver:
                 self._tell(f.Returned(worker.id, frame.job, frame.batches, frame.positions))
             case frames.Dropped():
                 self._tell(f.Cleared(worker.id, frame.job))
+            case frames.Held():
+                self._tell(f.CancelHeld(worker.id, frame.job))
             case frames.Ready():
                 self._start_error = None
                 self._tell(f.WorkerReady(worker.id))

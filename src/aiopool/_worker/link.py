@@ -155,13 +155,16 @@ class Link(threading.Thread):
         elif now >= self._flush_at:
             self._flush_at = inf
             self._runner.outbox.flush()
-        if not self._runner.must_interrupt():
+        held = self._runner.held()
+        if not held and not self._runner.must_interrupt():
             self._interrupt_at = inf
         elif self._interrupt_at == inf:
             self._interrupt_at = now + INTERRUPT_SECONDS
         elif now >= self._interrupt_at:
             self._interrupt_at = now + INTERRUPT_SECONDS
             self._runner.interrupt()
+            for job in held:
+                self._pipes.send(frames.Held(job.id))
 
     def _milliseconds(self) -> float | None:
         due = min(self._flush_at, self._interrupt_at)

@@ -102,6 +102,13 @@ class Runner:
         job, entry = self.stepping_job, self.stepping
         return job is not None and entry is not None and job.cancelled and self.interrupted is not entry
 
+    def held(self) -> list[JobRun]:
+        """Cancelled jobs that have not felt it because an item of another job holds the main thread."""
+        job = self.stepping_job
+        if job is None or job.cancelled:
+            return []
+        return [waiting for waiting in list(self._cancels) if self.jobs.get(waiting.id) is waiting]
+
     def interrupt(self) -> bool:
         """Send the main thread a signal if it must be interrupted; True: look again in a moment whether it was."""
         if not self.must_interrupt():
