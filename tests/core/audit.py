@@ -78,11 +78,13 @@ def _audit_spread(ledger: Ledger) -> None:
     books, spread, team = ledger._books, ledger._spread, ledger._team
     for kind in KINDS:
         for job in [*books.waiting[kind].values(), *books.singles[kind].values()]:
-            has_lanes = job.opened.concurrency is None or spread._has_lanes(job)
-            if has_lanes and not team.coming[kind] and not job.opened.pinned:
-                able = [worker for worker in books.workers.values() if worker.serves(kind)]
+            able = [worker for worker in books.workers.values() if worker.serves(kind)]
+            if job.opened.pinned:
+                continue
+            if (job.opened.concurrency is None or spread._has_lanes(job)) and not team.coming[kind]:
                 assert not any(job.ready and spread._room(worker, job) > 0 for worker in able)
-                assert not (job.alone and any(not worker.load for worker in able))
+            if job.alone and job.held < job.limit:
+                assert all(worker.load for worker in able)
 
 
 def portrait(thing: object, seen: frozenset[int] = frozenset()) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiopool._core import facts as f
+from aiopool._core import policy
 from aiopool._core.ledger import Ledger
 from aiopool.errors import FrameError, InternalError
 from tests.core.world import World, load, loads, ready_pool
@@ -32,7 +33,7 @@ def test_a_cancelled_job_ends_at_once_and_its_workers_drop_it():
 
 
 def test_a_worker_that_does_not_drop_a_cancelled_job_is_killed_and_replaced():
-    """After the grace; neighbours run again."""
+    """Given up first, so that the replacement is there before the grace is over; neighbours run again."""
     world = ready_pool(1, "async", grace=2.0)
     stuck = world.open("async", 1)
     world.calm()
@@ -44,9 +45,13 @@ def test_a_worker_that_does_not_drop_a_cancelled_job_is_killed_and_replaced():
     assert world.orders(f.Kill) == []
     asked = world.now
     world.ring()
+    assert world.now == asked + policy.DEAF_SECONDS
+    assert world.orders(f.Kill) == []
+    started = len(world.orders(f.StartWorker))
+    world.ring()
     assert world.now == asked + 2.0
     assert len(world.orders(f.Kill)) == 1
-    assert len(world.orders(f.StartWorker)) == 1, "the replacement starts beside the one that is dying"
+    assert started + len(world.orders(f.StartWorker)) == 1, "the replacement starts beside the one that is dying"
     world.play_out()
     assert other.how == "done"
 

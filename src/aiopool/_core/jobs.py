@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiopool._core import facts as f
+from aiopool._core import policy
 from aiopool._core.books import ALL, Books
 from aiopool._core.items import BatchBook, JobBook
 from aiopool._core.spread import Spread
@@ -105,11 +106,8 @@ class Jobs:
         """Nothing of the job is to be sent: nobody waits for it or is emptied for it."""
         self._books.weigh(job)
         self._books.line_up(job)
-        if job.claims:
-            for worker in self._books.workers.values():
-                if worker.claim is job:
-                    self._books.release(worker)
-                    self._spread.free(worker)
+        while job.claims:
+            self._spread.unclaim(job)
 
     def failed_in(self, job: JobBook) -> None:
         """An item has ended without a value."""
@@ -136,7 +134,7 @@ class Jobs:
     def grant_grace(self, worker: WorkerBook, job: int) -> None:
         """From now on the worker has so long to drop the job."""
         worker.cancelling[job] = self._books.now + self._grace
-        self._books.due(worker.cancelling[job])
+        self._books.due(self._books.now + min(self._grace, policy.DEAF_SECONDS))
 
     def close(self, job: JobBook) -> None:
         """Nothing of the job is to be done any more; workers that still hold items of it are told to drop them."""

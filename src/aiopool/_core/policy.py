@@ -20,6 +20,9 @@ GROWTH = 8
 DRAIN_SECONDS = 1.0
 """How long a job waits for a worker of the other kind to drain before one beyond the pool's size is started."""
 
+DEAF_SECONDS = 0.25
+"""How long a cancelled item may take to feel it, before its worker is given up and another one takes its place."""
+
 LINGER_SECONDS = 5.0
 """How long a worker beyond the pool's size stays without work: the next cell may want it, and starting one is slow."""
 

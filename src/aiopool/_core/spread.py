@@ -36,6 +36,15 @@ class Spread:
         """The worker may have room for anybody now."""
         self._freed[worker.id] = worker
 
+    def unclaim(self, job: JobBook) -> bool:
+        """One worker need not become empty for the job any more; False where none was to."""
+        for worker in self._books.workers.values():
+            if worker.claim is job:
+                self._books.release(worker)
+                self.free(worker)
+                return True
+        return False
+
     def learn_single(self, seconds: float) -> None:
         """A submitted function took so long."""
         self._single_mean = policy.smoothed(self._single_mean, seconds, 1)
@@ -216,15 +225,20 @@ class Spread:
 
     def _isolate(self, job: JobBook) -> None:
         """Find workers for suspects: empty ones, or else let the emptiest ones become empty."""
-        while job.alone and self._has_lanes(job):
+        while job.alone:
             able = [worker for worker in self._books.workers.values() if worker.serves(job.kind)]
             worker = min(able, key=lambda worker: worker.load, default=None)
             if worker is None:
-                return
-            if not worker.load:
+                break
+            if worker.load:
+                if not (self._has_lanes(job) and self._claim(worker, job)):
+                    break
+            elif self._has_lanes(job) or self.unclaim(job):
                 self._send(worker, job.alone.popleft())
-            elif not self._claim(worker, job):
-                return
+            else:
+                break
+        while job.claims > len(job.alone):
+            self.unclaim(job)
 
     def _pin(self, job: JobBook) -> None:
         """Send each item of a pinned job to the place of its number, whatever the worker there is reserved for."""

@@ -304,7 +304,9 @@ class Team:
         if worker.state == "dying":
             return None
         if worker.cancelling:
-            return min(worker.cancelling.values())
+            # First it is given up, so that its replacement is there before it is killed.
+            killed = min(worker.cancelling.values())
+            return killed - max(0.0, self._grace - policy.DEAF_SECONDS) if worker.state == "ready" else killed
         if worker.state == "ready" and worker.idle_since is not None:
             patience = policy.LINGER_SECONDS if worker.extra else self._idle_timeout
             return None if patience is None else worker.idle_since + patience
@@ -314,6 +316,9 @@ class Team:
         if worker.state == "starting":
             self.not_started()
             self.kill(worker, f"it did not start within {self._start_timeout:g} s")
+        elif worker.cancelling and worker.state == "ready" and self._books.now < min(worker.cancelling.values()):
+            self.retire(worker)
+            self._books.due(min(worker.cancelling.values()))
         elif worker.cancelling:
             self.kill(worker, f"a cancelled item did not end within {self._grace:g} s")
         else:

@@ -7,14 +7,16 @@ asks for it (:meth:`Pickler.reduce_class`).
 from __future__ import annotations
 
 import copyreg
+import dis
 import functools
+import inspect
 import io
 import sys
 import threading
 import types
 import typing
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
@@ -68,8 +70,37 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return NotImplemented
 
     def _dynamic_function_reduce(self, func: types.FunctionType) -> Reduced:
+        _find_globals_of_class_bodies(func.__code__)
         self.files[func.__code__.co_filename] = func.__globals__
         return super()._dynamic_function_reduce(func)
+
+
+def _find_globals_of_class_bodies(code: types.CodeType) -> None:
+    """Have cloudpickle send the globals that a class statement inside the function reads.
+
+    It looks for LOAD_GLOBAL, but the body of a class reads its names with LOAD_NAME. Its list of a code's globals is
+    a cache, which is completed here.
+    """
+    bodies = list(_class_bodies(code))
+    if bodies:
+        names = innards._extract_code_globals(code)  # noqa: SLF001
+        for body in bodies:
+            names.update(
+                (step.argval, None)
+                for step in dis.get_instructions(body)
+                if step.opname in _READS_BY_NAME and not step.argval.startswith("__")
+            )
+
+
+def _class_bodies(code: types.CodeType) -> Iterator[types.CodeType]:
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            if not inner.co_flags & inspect.CO_OPTIMIZED:
+                yield inner
+            yield from _class_bodies(inner)
+
+
+_READS_BY_NAME = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 def _make_cached_function(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001
