@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from aiopool.errors import OptionError
 
@@ -60,6 +60,21 @@ def refuse_unknown(unknown: Mapping[str, object], known: tuple[str, ...]) -> Non
             f"{name} is not an option of a map. If it is an argument of your function, "
             f"use functools.partial(fn, {name}=...)"
         )
+
+
+class MapKeywords(TypedDict, total=False):
+    """The options of a map as keywords, for signatures: editors complete them, type checkers refuse others."""
+
+    concurrency: int | None
+    on_error: OnError
+    unpack: bool
+    batch: int | Literal["auto"]
+    window: int | None
+    total: int | None
+    label: Callable[[Any], str] | None
+    rerun_lost: bool
+    desc: str | None
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,27 +9,21 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from aiopool import _payload
-from aiopool._core.frames import Function
 from aiopool._payload.refs import Ref
 from aiopool._runtime.driver import Driver
 from aiopool._runtime.machine import default_workers
-from aiopool._runtime.results import Results
-from aiopool._runtime.runs import JobSpec
-from aiopool._runtime.sources import Source, chosen, source_of
+from aiopool._runtime.sources import source_of
 from aiopool.engines.registry import find
-from aiopool.errors import InputError, OptionError, PoolClosed
+from aiopool.errors import OptionError, PoolClosed
 from aiopool.job import Handle, Job
-from aiopool.labels import label as default_label
-from aiopool.labels import make_label
-from aiopool.options import MapOptions, OnError, PoolOptions, Progress, default_concurrency
-from aiopool.registry import registry
-from aiopool.telemetry import PoolSnapshot, Surface, WorkerInfo, new_surface
-from aiopool.terminal import TerminalSurface
+from aiopool.opening import Opening, dumped, promise
+from aiopool.options import MapKeywords, MapOptions, OnError, PoolOptions, Progress
+from aiopool.telemetry import PoolSnapshot, WorkerInfo
 
 __all__ = ["Pool", "Worker"]
 
@@ -112,7 +106,8 @@ class Pool:
         self._driver = Driver(self._options, find(engine), initializers)
         self._size = self._options.workers
         self._closed = False
-        self._ended = self._handle_for("closing", self._driver.closed)
+        self._opening = Opening(self._driver, size=lambda: self._size, must_be_open=self._must_be_open)
+        self._ended = self._opening.handle("closing", self._driver.closed)
         self._pid = os.getpid()
         _open_drivers.add(self._driver)
         # Registered last, it runs first: before multiprocessing's own handler, which the engine's import may just have
@@ -126,10 +121,15 @@ class Pool:
 
     @overload
     def map(
-        self, fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any
+        self,
+        fn: Callable[..., Awaitable[R]],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        **options: Unpack[MapKeywords],
     ) -> Job[R]: ...
     @overload
-    def map(self, fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
+    def map(
+        self, fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapKeywords]
+    ) -> Job[R]: ...
     def map(
         self,
         fn: Callable[..., Any],
@@ -162,11 +162,17 @@ class Pool:
                 **unknown,
             }
         )
-        function = _dumped(fn)
+        function = dumped(fn)
         source = source_of(iterables, example=f"pmap({function.name}, data)")
-        return self._start(function, source, options, zipped=len(iterables) > 1)
+        return self._opening.map(function, source, options, zipped=len(iterables) > 1)
 
-    def starmap(self, fn: Callable[..., R], pairs: Iterable[Any], **options: Any) -> Job[R]:
+    @overload
+    def starmap(
+        self, fn: Callable[..., Awaitable[R]], pairs: Iterable[Any], **options: Unpack[MapKeywords]
+    ) -> Job[R]: ...
+    @overload
+    def starmap(self, fn: Callable[..., R], pairs: Iterable[Any], **options: Unpack[MapKeywords]) -> Job[R]: ...
+    def starmap(self, fn: Callable[..., Any], pairs: Iterable[Any], **options: Any) -> Job[Any]:
         """As :meth:`map` with ``unpack=True``: a tuple becomes ``fn(*item)``, a mapping ``fn(**item)``."""
         return self.map(fn, pairs, **{"unpack": True, **options})
 
@@ -176,32 +182,15 @@ class Pool:
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Run ``fn(*args, **kwargs)`` once, on one worker, at most once: ``value = await pool.submit(fn, 1)``."""
-        function = _dumped(fn)
-        call = (args, kwargs)
-        return self._submit(function, call)
+        return self._opening.submit(dumped(fn), (args, kwargs))
 
     def broadcast(self, fn: Callable[[], R], *, keep: bool = False) -> Job[R]:
         """Run ``fn()`` once on every worker, starting them all; the values in the order of the workers' places.
 
         With ``keep`` it also runs on every worker that starts later, before its first item.
         """
-        function = _dumped(fn)
-        size = self._size
-        call = _payload.dump_items((((), {}),))
-        spec = JobSpec(
-            name=function.name,
-            function=function.data,
-            encode=functools.partial(_payload.dump_items, function=function),
-            flags=Function.CALL | _flags(function),
-            kind=_kind(function),
-            size=size,
-            concurrency=size,
-            pinned=True,
-            value_of=lambda _: (),
-            brought=[((index,), call) for index in range(size)],
-            surface=_surface(function.name, progress=False),
-        )
-        job = self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
+        function = dumped(fn)
+        job: Job[R] = self._opening.broadcast(function, self._size)
         if keep:
             # After the job, which starts all workers that are missing: those run it as an item, and once is enough.
             self._driver.keep(function.data)
@@ -234,9 +223,9 @@ class Pool:
         self._must_be_open()
         size = PoolOptions(workers=workers).workers
         self._size = size
-        results = _promise()
+        results = promise()
         self._driver.resize(size, results)
-        return self._handle_for(f"resize({size})", results)
+        return self._opening.handle(f"resize({size})", results)
 
     def restart(self, *, now: bool = False) -> Handle[None]:
         """Replace every worker: new ones start beside, old ones end their items first.
@@ -244,9 +233,9 @@ class Pool:
         With ``now`` the old ones are killed, and what they ran runs again.
         """
         self._must_be_open()
-        results = _promise()
+        results = promise()
         self._driver.restart(results, now=now)
-        return self._handle_for("restart", results)
+        return self._opening.handle("restart", results)
 
     def snapshot(self) -> PoolSnapshot:
         """A picture of the pool, its workers and its jobs at this moment."""
@@ -308,178 +297,11 @@ class Pool:
     def __repr__(self) -> str:
         return repr(self.snapshot())
 
-    # --- how a job is opened ---------------------------------------------------------------------------------------
-
-    def _start(
-        self,
-        function: _payload.FunctionBlob,
-        source: Source,
-        options: MapOptions,
-        *,
-        zipped: bool,
-        have: Mapping[int, object] | None = None,
-        total: int | None = None,
-    ) -> Job[Any]:
-        # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
-        concurrency = options.concurrency
-        if concurrency is None and function.is_async:
-            concurrency = default_concurrency(self._size)
-        name = options.desc or function.name
-        spec = JobSpec(
-            name=name,
-            function=function.data,
-            encode=functools.partial(_payload.dump_items, function=function),
-            flags=_flags(function)
-            | (Function.UNPACK if options.unpack or zipped else 0)
-            | (0 if options.rerun_lost else Function.NEVER_AGAIN),
-            kind=_kind(function),
-            size=source.size,
-            concurrency=concurrency,
-            batch=_batch(options),
-            window=options.window or max(1000, 2 * (concurrency or 0)),
-            rerun_lost=options.rerun_lost,
-            stop_on_failure=options.on_error == "raise",
-            value_of=source.value_of,
-            keep=source.keep,
-            forget=source.forget,
-            expected=options.total,
-            surface=_surface(name, progress=options.progress),
-        )
-
-        def again(
-            fn: Callable[..., Any] | None,
-            changed: Mapping[str, Any],
-            missing: Sequence[int],
-            have: Mapping[int, object],
-        ) -> Job[Any]:
-            mended = function if fn is None else _dumped(fn)
-            given = {name: getattr(options, name) for name in options.__slots__} | dict(changed)
-            return self._start(
-                mended,
-                chosen(missing, source.value_of),
-                MapOptions.of(given),
-                zipped=zipped,
-                have=have,
-                total=len(missing) + len(have),
-            )
-
-        results = Results(source.size if total is None else total, prefilled=have)
-        return self._open(spec, results, source.feed, on_error=options.on_error, again=again, label=options.label)
-
-    def _submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
-        def again(fn: Callable[..., Any] | None, changed: Mapping[str, Any], *_: object) -> Job[Any]:
-            if changed:
-                raise OptionError("a submit has no options; for options map over one item")
-            return self._submit(function if fn is None else _dumped(fn), call)
-
-        spec = JobSpec(
-            name=function.name,
-            function=function.data,
-            encode=functools.partial(_payload.dump_items, function=function),
-            flags=Function.CALL | Function.ONCE | _flags(function),
-            kind=_kind(function),
-            size=1,
-            concurrency=1,
-            rerun_lost=False,
-            single=True,
-            value_of=lambda _: call,
-            brought=[((0,), _payload.dump_items((call,)))],
-            surface=_surface(function.name, progress=False),
-        )
-        return self._open(spec, Results(1), None, on_error="raise", again=again)
-
-    def _open(
-        self,
-        spec: JobSpec,
-        results: Results,
-        feed: Callable[..., None] | None,
-        *,
-        on_error: OnError,
-        again: Callable[..., Job[Any]],
-        label: Callable[[Any], str] | None = None,
-    ) -> Job[Any]:
-        self._must_be_open()
-        labelled = make_label(label) if label is not None else default_label
-        started = time.monotonic()
-        number = self._driver.open(spec, results, feed)
-        try:
-            job: Job[Any] = Job(
-                self._driver,
-                number,
-                spec.name,
-                results,
-                on_error=on_error,
-                is_single=spec.single,
-                value_of=spec.value_of,
-                label_of=lambda index: labelled(spec.value_of(index)),
-                started=started,
-                again=again,
-            )
-            registry.add(job, results, single=spec.single)
-        except BaseException:
-            # Stop may come at any line; a job that nobody holds must not run on.
-            self._driver.cancel(number, stopped=True)
-            raise
-        return job
-
-    def _handle_for(self, name: str, results: Results) -> Handle[None]:
-        job: Job[Any] = Job(
-            self._driver,
-            -1,
-            name,
-            results,
-            on_error="raise",
-            is_single=True,
-            value_of=lambda _: None,
-            label_of=lambda _: name,
-            started=time.monotonic(),
-            again=_no_retry,
-        )
-        return cast("Handle[None]", job)
-
     def _must_be_open(self) -> None:
         if self._pid != os.getpid():
             raise PoolClosed("the pool belongs to the process that this one was forked from: open another with Pool()")
         if self.closed:
             raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
-
-
-def _surface(name: str, *, progress: Progress) -> Surface:
-    return new_surface(name, progress) or TerminalSurface.of(name, progress)
-
-
-def _batch(options: MapOptions) -> int | None:
-    # At most once means that every value is sent when it is there: in a batch, one could be lost with its worker.
-    if not options.rerun_lost:
-        return 1
-    return None if options.batch == "auto" else options.batch
-
-
-def _promise() -> Results:
-    """Results of one item whose value is None, to be ended when something has been reached."""
-    return Results(1, prefilled={0: None})
-
-
-def _dumped(fn: Any) -> _payload.FunctionBlob:
-    if not callable(fn):
-        what = f"{type(fn).__name__} was passed"
-        if hasattr(fn, "close") and hasattr(fn, "send"):
-            fn.close()
-            what = f"{getattr(fn, '__qualname__', 'a function')} was called, and the coroutine that it returned passed"
-        raise InputError(f"the first argument must be a function, but {what}. Pass the function itself: pmap(fn, data)")
-    return _payload.dump_function(fn)
-
-
-def _flags(function: _payload.FunctionBlob) -> int:
-    return Function.ASYNC if function.is_async else 0
-
-
-def _kind(function: _payload.FunctionBlob) -> Literal["async", "def"]:
-    return "async" if function.is_async else "def"
-
-
-def _no_retry(*_: object) -> Job[Any]:
-    raise OptionError("this cannot be retried: call it again")
 
 
 _open_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from aiopool.engines.registry import find
 from aiopool.job import Job
-from aiopool.options import MapOptions, OnError, PoolOptions, Progress
+from aiopool.options import MapKeywords, MapOptions, OnError, PoolOptions, Progress
 from aiopool.pool import Pool
 from aiopool.registry import registry
 
@@ -75,9 +75,13 @@ def configure(*, workers: int | None = None, engine: str | None = None, concurre
 
 
 @overload
-def pmap(fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
+def pmap(
+    fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapKeywords]
+) -> Job[R]: ...
 @overload
-def pmap(fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Any) -> Job[R]: ...
+def pmap(
+    fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapKeywords]
+) -> Job[R]: ...
 def pmap(
     fn: Callable[..., Any],
     *iterables: Iterable[Any] | AsyncIterable[Any],

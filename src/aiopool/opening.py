@@ -1,0 +1,222 @@
+"""How a job is opened: from a function, an input and options to what the pool's thread runs and the user holds."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+from aiopool import _payload
+from aiopool._core.frames import Function
+from aiopool._runtime.driver import Driver
+from aiopool._runtime.results import Results
+from aiopool._runtime.runs import JobSpec
+from aiopool._runtime.sources import Source, chosen
+from aiopool.errors import InputError, OptionError
+from aiopool.job import Handle, Job
+from aiopool.labels import label as default_label
+from aiopool.labels import make_label
+from aiopool.options import MapOptions, OnError, Progress, default_concurrency
+from aiopool.registry import registry
+from aiopool.telemetry import Surface, new_surface
+from aiopool.terminal import TerminalSurface
+
+__all__ = ["Opening", "dumped", "promise"]
+
+
+class Opening:
+    """Opens the jobs of one pool, which may have ``size()`` workers now and raises in ``must_be_open`` once closed."""
+
+    def __init__(self, driver: Driver, *, size: Callable[[], int], must_be_open: Callable[[], None]) -> None:
+        self._driver = driver
+        self._size = size
+        self._must_be_open = must_be_open
+
+    def map(
+        self,
+        function: _payload.FunctionBlob,
+        source: Source,
+        options: MapOptions,
+        *,
+        zipped: bool,
+        have: Mapping[int, object] | None = None,
+        total: int | None = None,
+    ) -> Job[Any]:
+        """A job over a source; a retry also ``have``s the values that there are, of ``total`` items."""
+        # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
+        concurrency = options.concurrency
+        if concurrency is None and function.is_async:
+            concurrency = default_concurrency(self._size())
+        name = options.desc or function.name
+        spec = JobSpec(
+            name=name,
+            function=function.data,
+            encode=functools.partial(_payload.dump_items, function=function),
+            flags=_flags(function)
+            | (Function.UNPACK if options.unpack or zipped else 0)
+            | (0 if options.rerun_lost else Function.NEVER_AGAIN),
+            kind=_kind(function),
+            size=source.size,
+            concurrency=concurrency,
+            batch=_batch(options),
+            window=options.window or max(1000, 2 * (concurrency or 0)),
+            rerun_lost=options.rerun_lost,
+            stop_on_failure=options.on_error == "raise",
+            value_of=source.value_of,
+            keep=source.keep,
+            forget=source.forget,
+            expected=options.total,
+            surface=_surface(name, progress=options.progress),
+        )
+
+        def again(
+            fn: Callable[..., Any] | None,
+            changed: Mapping[str, Any],
+            missing: Sequence[int],
+            have: Mapping[int, object],
+        ) -> Job[Any]:
+            mended = function if fn is None else dumped(fn)
+            given = {name: getattr(options, name) for name in options.__slots__} | dict(changed)
+            return self.map(
+                mended,
+                chosen(missing, source.value_of),
+                MapOptions.of(given),
+                zipped=zipped,
+                have=have,
+                total=len(missing) + len(have),
+            )
+
+        results = Results(source.size if total is None else total, prefilled=have)
+        return self._open(spec, results, source.feed, on_error=options.on_error, again=again, label=options.label)
+
+    def submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
+        """A job of one item: one call, at most once."""
+
+        def again(fn: Callable[..., Any] | None, changed: Mapping[str, Any], *_: object) -> Job[Any]:
+            if changed:
+                raise OptionError("a submit has no options; for options map over one item")
+            return self.submit(function if fn is None else dumped(fn), call)
+
+        spec = JobSpec(
+            name=function.name,
+            function=function.data,
+            encode=functools.partial(_payload.dump_items, function=function),
+            flags=Function.CALL | Function.ONCE | _flags(function),
+            kind=_kind(function),
+            size=1,
+            concurrency=1,
+            rerun_lost=False,
+            single=True,
+            value_of=lambda _: call,
+            brought=[((0,), _payload.dump_items((call,)))],
+            surface=_surface(function.name, progress=False),
+        )
+        return self._open(spec, Results(1), None, on_error="raise", again=again)
+
+    def broadcast(self, function: _payload.FunctionBlob, size: int) -> Job[Any]:
+        """A job of one call for each of ``size`` workers."""
+        call = _payload.dump_items((((), {}),))
+        spec = JobSpec(
+            name=function.name,
+            function=function.data,
+            encode=functools.partial(_payload.dump_items, function=function),
+            flags=Function.CALL | _flags(function),
+            kind=_kind(function),
+            size=size,
+            concurrency=size,
+            pinned=True,
+            value_of=lambda _: (),
+            brought=[((index,), call) for index in range(size)],
+            surface=_surface(function.name, progress=False),
+        )
+        return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
+
+    def _open(
+        self,
+        spec: JobSpec,
+        results: Results,
+        feed: Callable[..., None] | None,
+        *,
+        on_error: OnError,
+        again: Callable[..., Job[Any]],
+        label: Callable[[Any], str] | None = None,
+    ) -> Job[Any]:
+        self._must_be_open()
+        labelled = make_label(label) if label is not None else default_label
+        started = time.monotonic()
+        number = self._driver.open(spec, results, feed)
+        try:
+            job: Job[Any] = Job(
+                self._driver,
+                number,
+                spec.name,
+                results,
+                on_error=on_error,
+                is_single=spec.single,
+                value_of=spec.value_of,
+                label_of=lambda index: labelled(spec.value_of(index)),
+                started=started,
+                again=again,
+            )
+            registry.add(job, results, single=spec.single)
+        except BaseException:
+            # Stop may come at any line; a job that nobody holds must not run on.
+            self._driver.cancel(number, stopped=True)
+            raise
+        return job
+
+    def handle(self, name: str, results: Results) -> Handle[None]:
+        """What a user awaits until something other than a job has been reached."""
+        job: Job[Any] = Job(
+            self._driver,
+            -1,
+            name,
+            results,
+            on_error="raise",
+            is_single=True,
+            value_of=lambda _: None,
+            label_of=lambda _: name,
+            started=time.monotonic(),
+            again=_no_retry,
+        )
+        return cast("Handle[None]", job)
+
+
+def _surface(name: str, *, progress: Progress) -> Surface:
+    return new_surface(name, progress) or TerminalSurface.of(name, progress)
+
+
+def _batch(options: MapOptions) -> int | None:
+    # At most once means that every value is sent when it is there: in a batch, one could be lost with its worker.
+    if not options.rerun_lost:
+        return 1
+    return None if options.batch == "auto" else options.batch
+
+
+def promise() -> Results:
+    """Results of one item whose value is None, to be ended when something has been reached."""
+    return Results(1, prefilled={0: None})
+
+
+def dumped(fn: Any) -> _payload.FunctionBlob:
+    """The function as it is now, pickled; raises for what is not a function, and what cannot travel."""
+    if not callable(fn):
+        what = f"{type(fn).__name__} was passed"
+        if hasattr(fn, "close") and hasattr(fn, "send"):
+            fn.close()
+            what = f"{getattr(fn, '__qualname__', 'a function')} was called, and the coroutine that it returned passed"
+        raise InputError(f"the first argument must be a function, but {what}. Pass the function itself: pmap(fn, data)")
+    return _payload.dump_function(fn)
+
+
+def _flags(function: _payload.FunctionBlob) -> int:
+    return Function.ASYNC if function.is_async else 0
+
+
+def _kind(function: _payload.FunctionBlob) -> Literal["async", "def"]:
+    return "async" if function.is_async else "def"
+
+
+def _no_retry(*_: object) -> Job[Any]:
+    raise OptionError("this cannot be retried: call it again")
