@@ -6,9 +6,19 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Listen to SIGINT, so that the processes which tests start and interrupt do.
+
+    In the background of a shell, as in many a CI, it is switched off, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _skips(config: pytest.Config) -> Counter[str]:

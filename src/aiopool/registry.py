@@ -52,6 +52,10 @@ class Registry:
 
     def listing(self) -> list[Job[Any]]:
         """All that are held, in the order in which they were started."""
+        for job in sorted(self._running.copy().values(), key=lambda job: job.started):
+            # Several presses of Stop may strike while a job is being registered, before anybody was asked to tell.
+            if job.done():
+                self._ended(job)
         with self._lock:
             held = {id(job): job for job in (self._unwell, *self._running.values(), self.last) if job is not None}
             held.update((id(job), job) for job in self._submits if not job.done())

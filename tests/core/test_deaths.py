@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aiopool._core import facts as f
 from aiopool._core import policy
 from tests.core.world import World, loads, ready_pool
@@ -48,6 +50,24 @@ def test_a_suspect_runs_alone_on_its_worker():
     world.calm()
     assert [len(worker.running) for worker in world.workers.values()] == [1, 1]
     assert loads(world) == [1, 1]
+    world.play_out()
+    assert job.how == "done"
+
+
+@pytest.mark.parametrize("concurrency", [None, 2])
+def test_a_suspect_takes_a_worker_that_comes_while_another_one_is_being_emptied_for_it(concurrency):
+    """And that one goes on as before."""
+    world = ready_pool(2)
+    job = world.open("def", 20, concurrency=concurrency, batch=1)
+    world.calm()
+    worker = world.at(0)
+    world.die(worker, stepping=next(iter(worker.running)))
+    world.calm()
+    assert world.ledger.workers[world.at(1).id].claim is not None
+    world.ready()
+    world.calm()
+    assert world.ledger.workers[world.at(0).id].alone
+    assert world.ledger.workers[world.at(1).id].claim is None
     world.play_out()
     assert job.how == "done"
 

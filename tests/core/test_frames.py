@@ -9,6 +9,7 @@ import tracemalloc
 from array import array
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -58,20 +59,22 @@ def handed_back(draw):
     return frames.HandedBack(draw(small), back, positions)
 
 
-every_frame = st.one_of(
-    st.builds(frames.Setup, blob, blob),
-    st.builds(frames.Function, small, st.integers(0, 255), blob),
-    batches(),
-    st.builds(frames.AskBack, small, large),
-    st.builds(frames.Cancel, small),
-    st.builds(frames.Forget, small),
-    st.builds(frames.Ready, large),
-    st.builds(frames.StartFailed, blob),
-    results(),
-    st.builds(frames.Failed, small, large, large, seconds, blob),
-    handed_back(),
-    st.builds(frames.Dropped, small),
-)
+KINDS = {
+    frames.Setup: st.builds(frames.Setup, blob, blob),
+    frames.Function: st.builds(frames.Function, small, st.integers(0, 255), blob),
+    frames.Batch: batches(),
+    frames.AskBack: st.builds(frames.AskBack, small, large),
+    frames.Cancel: st.builds(frames.Cancel, small),
+    frames.Forget: st.builds(frames.Forget, small),
+    frames.Ready: st.builds(frames.Ready, large),
+    frames.StartFailed: st.builds(frames.StartFailed, blob),
+    frames.Results: results(),
+    frames.Failed: st.builds(frames.Failed, small, large, large, seconds, blob),
+    frames.HandedBack: handed_back(),
+    frames.Dropped: st.builds(frames.Dropped, small),
+    frames.Held: st.builds(frames.Held, small),
+}
+every_frame = st.one_of(*KINDS.values())
 streams = st.lists(every_frame, min_size=1, max_size=5)
 
 
@@ -100,6 +103,11 @@ def read(*chunks: bytes) -> list[tuple[object, ...]]:
 
 
 # --- there and back --------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_frame_is_tried():
+    """A new one is added to the table above."""
+    assert set(KINDS) == set(get_args(frames.Frame))
 
 
 @given(sent=streams)

@@ -231,6 +231,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for job in list(worker.cancelled & set(worker.running.values())):
             self.world.unwind(worker, job)
 
+    @precondition(unwinding)
+    @rule(number=few)
+    def cancel_is_held(self, number):
+        """What runs of a cancelled job cannot feel it yet, because another job's item is in the way."""
+        worker = pick(self.unwinding(), number)
+        worker.outbox.extend(f.CancelHeld(worker.id, job) for job in worker.cancelled)
+
     @precondition(talking)
     @rule(number=few, count=st.sampled_from([1, 2, 99]))
     def worker_is_heard(self, number, count):

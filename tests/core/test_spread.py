@@ -99,6 +99,21 @@ def test_a_job_never_runs_more_than_its_concurrency_while_the_pool_is_restarted(
     world.play_out()
 
 
+def test_a_job_of_one_item_per_worker_has_a_lane_on_every_worker_that_comes():
+    """What a def does that says nothing of concurrency: it grows with the pool, and does not wait for who leaves it."""
+    world = ready_pool(1)
+    world.open("def", 50)
+    world.calm()
+    world.resize(3)
+    world.ready()
+    world.calm()
+    assert [len(worker.running) for worker in world.workers.values()] == [1, 1, 1]
+    world.restart()
+    world.ready()
+    world.calm()
+    assert [len(worker.running) for worker in world.workers.values()] == [1] * 6
+
+
 def test_a_worker_whose_share_has_shrunk_gets_nothing_until_its_share_is_all_that_runs():
     """One worker with all lanes, then a second one comes: half of the lanes move as their items end."""
     world = ready_pool(1, "async")

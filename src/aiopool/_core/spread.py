@@ -27,6 +27,7 @@ class Spread:
         self._single_mean: float | None = None
         self._touched: dict[int, JobBook] = {}
         self._freed: dict[int, WorkerBook] = {}
+        self._ended: list[tuple[WorkerBook, JobBook]] = []
 
     def touch(self, job: JobBook) -> None:
         """Something of this job may find a worker now, or its input may be read on."""
@@ -35,6 +36,10 @@ class Spread:
     def free(self, worker: WorkerBook) -> None:
         """The worker may have room for anybody now."""
         self._freed[worker.id] = worker
+
+    def refill(self, worker: WorkerBook, job: JobBook) -> None:
+        """The worker has ended or given back items of this job."""
+        self._ended.append((worker, job))
 
     def unclaim(self, job: JobBook) -> bool:
         """One worker need not become empty for the job any more; False where none was to."""
@@ -54,6 +59,8 @@ class Spread:
         while True:
             if self._team.arrange():
                 self._offer_everything()
+            elif self._ended:
+                self._refill(*self._ended.pop())
             elif self._freed:
                 _, worker = self._freed.popitem()
                 self._offer_all_to(worker)
@@ -176,8 +183,8 @@ class Spread:
 
     # --- from a worker to jobs ---------------------------------------------------------------------------------------
 
-    def refill(self, worker: WorkerBook, job: JobBook) -> None:
-        """The worker has ended or given back items of this job: offer it more, and if it is empty, of any job."""
+    def _refill(self, worker: WorkerBook, job: JobBook) -> None:
+        """The worker may take more of this job, and if it is empty, of any."""
         if worker.load and worker.open_minded:
             self._offer_one_to(worker, job)
         else:
