@@ -15,7 +15,7 @@ from tests.kernel.harness import Kernel, Signs, gone
 
 pytestmark = pytest.mark.kernel
 
-RESTART_WITHIN = 1.5
+RESTART_WITHIN = 2.4
 """Seconds. A child that nobody reaps, or multiprocessing's resource tracker, makes it 2.6."""
 
 # --- what a worker runs -----------------------------------------------------------------------------------------------
