@@ -326,3 +326,16 @@ LedgerMachine.TestCase.settings = settings(
     settings.get_profile(PROFILE), stateful_step_count=50, report_multiple_bugs=False
 )
 TestLedger = LedgerMachine.TestCase
+
+
+def test_a_suspect_that_waits_for_a_worker_keeps_nobody_else_from_the_others():
+    """A job of one item per worker has a lane for each: one that is being emptied for it leaves the others theirs."""
+    state = LedgerMachine()
+    state.begin(size=2, grace=0.0, idle_timeout=None)
+    usual = {"batch": None, "breaks": False, "concurrency": None, "kind": "def", "refused": frozenset()}
+    usual |= {"sized": False, "stop_on_failure": False, "window": None}
+    state.everybody_is_busy(rounds=1)
+    state.open_map(length=5, poison=frozenset({1, 2}), rerun_lost=True, **usual)
+    state.everybody_is_busy(rounds=1)
+    state.open_map(length=3, poison=frozenset(), rerun_lost=False, **usual)
+    state.teardown()
