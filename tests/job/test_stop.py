@@ -415,7 +415,7 @@ def test_a_blocking_wait_on_another_thread_touches_no_handler() -> None:
 
 
 SCRIPT = """
-import sys
+import select, sys
 from tests.job.driver import Driver
 from aiopool.errors import JobStopped
 
@@ -428,7 +428,9 @@ with Driver(3) as driver:
             driver.job.result()
         except JobStopped as error:
             print(error, flush=True)
-        sys.stdin.read()
+        # Not read(): a signal that comes just before the system call of one would be handled after it.
+        while not select.select([sys.stdin], [], [], 0.05)[0]:
+            pass
     except KeyboardInterrupt:
         print("Python's own handler is back", flush=True)
 """
