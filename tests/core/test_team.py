@@ -43,6 +43,23 @@ def test_a_worker_that_changes_sides_gives_back_what_it_has_not_started():
     assert world.ledger.workers[worker.id].kind == "async"
 
 
+def test_an_item_that_runs_on_where_coroutines_come_next_takes_no_seat_from_its_job():
+    """A job of one item per worker has those that are for functions now, whatever still ends elsewhere."""
+    world = ready_pool(2)
+    job = world.open("def", 10, sized=False)
+    for _ in range(2):
+        world.feed(job, most=1)
+    world.bustle_workers()
+    world.feed(world.open("async", 50))
+    (staying,) = [worker for worker in world.ledger.workers.values() if worker.reserved == "def"]
+    worker = world.workers[staying.id]
+    world.finish(worker, list(worker.running))
+    world.deliver(worker)
+    assert load(worker) == 0
+    world.feed(job, most=1)
+    assert load(worker) == 1
+
+
 def test_one_function_takes_one_worker_from_coroutines():
     """Each kind gets what it needs, as long as that is enough for both."""
     world = ready_pool(4, "async")

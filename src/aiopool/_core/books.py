@@ -25,7 +25,8 @@ class Books:
     ``need``: items of a kind that could run at once; ``reading``: jobs of a kind that are not read to the end;
     ``loaded``: workers that hold items of a kind; ``open_singles``: submits of a kind that have not ended;
     ``waiting`` and ``singles``: jobs and submits with something that has no worker; ``idle``: workers that have
-    nothing. ``curious`` says that something has happened after which an idle worker may ask others for work.
+    nothing. ``curious`` says that something has happened after which an idle worker may ask others for work,
+    ``changed_sides`` that a worker has ended the last item of a kind for which it is not reserved any more.
     """
 
     def __init__(self, size: int) -> None:
@@ -44,6 +45,7 @@ class Books:
         self.singles: dict[Kind, OrderedDict[int, JobBook]] = {"async": OrderedDict(), "def": OrderedDict()}
         self.idle: dict[int, WorkerBook] = {}
         self.curious = False
+        self.changed_sides = False
         self._wake: float | None = None
 
     # --- looking up --------------------------------------------------------------------------------------------------
@@ -133,6 +135,7 @@ class Books:
     def _empty(self, worker: WorkerBook) -> None:
         if worker.kind is not None:
             self.loaded[worker.kind] -= 1
+            self.changed_sides |= worker.reserved not in {None, worker.kind}
             worker.kind = None
         worker.alone = False
         worker.idle_since = self.now

@@ -127,10 +127,10 @@ class Spread:
 
     def _has_lanes(self, job: JobBook) -> bool:
         """Whether it is worth while to look for a worker. A job of one item per worker has a lane for each of them."""
-        if job.opened.concurrency is None:
-            # A claim takes no lane from others here: the worker that it empties has one of its own.
-            return job.held < self._team.expected[job.kind]
-        return job.held + job.claims < job.opened.concurrency
+        concurrency = job.opened.concurrency
+        if concurrency is None:
+            return job.held < self._team.seats[job.kind]
+        return job.held + job.claims < concurrency
 
     def _share(self, worker: WorkerBook, job: JobBook) -> int:
         """How many of the job's lanes are for this worker."""

@@ -22,7 +22,8 @@ class Team:
     """The workers as a whole.
 
     ``width`` is how many of them share the concurrency of a job of each kind, ``expected`` how many serve the kind
-    now or when they have started, ``coming`` how many of these are starting.
+    now or when they have started, ``coming`` how many of these are starting. ``seats`` counts also those that still
+    hold items of the kind and will then serve the other one.
     """
 
     def __init__(self, books: Books, *, start_timeout: float, grace: float, idle_timeout: float | None) -> None:
@@ -33,6 +34,7 @@ class Team:
         self.width: dict[Kind, int] = {"async": books.size, "def": books.size}
         self.expected: dict[Kind, int] = {"async": 0, "def": 0}
         self.coming: dict[Kind, int] = {"async": 0, "def": 0}
+        self.seats: dict[Kind, int] = {"async": 0, "def": 0}
         self._numbers = itertools.count(1)
         self._count = 0
         self._extras: dict[Kind, WorkerBook] = {}
@@ -171,9 +173,9 @@ class Team:
         """Reserve workers for the kinds anew, if anything has changed; whether somebody may now take more."""
         split = self._wanted_split()
         arranged = split, *(self._in_the_way(kind) if split is None else 0 for kind in KINDS)
-        if arranged == self._arranged and not self._changed:
+        if arranged == self._arranged and not self._changed and not self._books.changed_sides:
             return False
-        self._arranged, self._changed = arranged, False
+        self._arranged, self._changed, self._books.changed_sides = arranged, False, False
         staying = [worker for worker in self._books.workers.values() if worker.staying]
         team = sorted((worker for worker in staying if not worker.extra), key=lambda worker: worker.index)
         if split is None:
@@ -184,6 +186,7 @@ class Team:
             serving = [worker for worker in staying if worker.reserved in {None, kind}]
             self.expected[kind] = len(serving)
             self.coming[kind] = sum(worker.state == "starting" for worker in serving)
+            self.seats[kind] = sum(worker.reserved in {None, kind} or worker.kind == kind for worker in staying)
         return True
 
     def _in_the_way(self, kind: Kind) -> int:
