@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CurrentItem": "inside",
+    "CurrentWorker": "inside",
     "Failure": "job",
     "Handle": "job",
     "Job": "job",
@@ -20,12 +22,16 @@ _HOMES = {
     "Pool": "pool",
     "PoolSnapshot": "telemetry",
     "Ref": "_payload.refs",
+    "Retry": "inside",
     "WorkerInfo": "telemetry",
     "configure": "session",
+    "current_item": "inside",
+    "current_worker": "inside",
     "get_pool": "session",
     "jobs": "session",
     "last_job": "session",
     "pmap": "session",
+    "report": "inside",
     "AiopoolError": "errors",
     "FrameError": "errors",
     "InputError": "errors",
@@ -48,6 +54,8 @@ _HOMES = {
 __all__ = [  # spelt out, for editors and type checkers; a test holds it against _HOMES
     "MISSING",
     "AiopoolError",
+    "CurrentItem",
+    "CurrentWorker",
     "Failure",
     "FrameError",
     "Handle",
@@ -68,17 +76,21 @@ __all__ = [  # spelt out, for editors and type checkers; a test holds it against
     "Ref",
     "RemoteError",
     "ResultsConsumed",
+    "Retry",
     "WorkerInfo",
     "WorkerLost",
     "WorkerStartFailed",
     "WouldDeadlock",
     "__version__",
     "configure",
+    "current_item",
+    "current_worker",
     "get_pool",
     "jobs",
     "last_job",
     "load_ipython_extension",
     "pmap",
+    "report",
 ]
 
 if TYPE_CHECKING:
@@ -102,6 +114,7 @@ if TYPE_CHECKING:
         WorkerStartFailed,
         WouldDeadlock,
     )
+    from aiopool.inside import CurrentItem, CurrentWorker, Retry, current_item, current_worker, report
     from aiopool.job import MISSING, Failure, Handle, Job
     from aiopool.pool import Pool
     from aiopool.session import configure, get_pool, jobs, last_job, pmap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
 from aiopool._runtime.results import EMPTY, GONE, Arrival, Results
 from aiopool._runtime.waiters import BACKLOG, END, Callback
@@ -202,6 +202,19 @@ class Job(Generic[R]):
     def __bool__(self) -> bool:
         # A job is there, also when it has no items.
         return True
+
+    if not TYPE_CHECKING:  # A type checker finds it without these.
+
+        def _not_awaited(self, *_: object) -> NoReturn:
+            """Say what is missing where a job is taken for the list of its results."""
+            __tracebackhide__ = True
+            raise TypeError(
+                f"this is the job {self.name}, not its results: await it first, as in `results = await pmap(...)`, or "
+                "in sync code `results = pmap(...).result()`"
+            )
+
+        # `in` would read up to the value found, and leave the rest to the next loop.
+        __getitem__ = __contains__ = __reversed__ = __add__ = __radd__ = __mul__ = _not_awaited
 
     def partial(self, fill: object = MISSING) -> list[Any]:
         """Everything finished so far in input order, with ``fill`` where there is no result.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from aiopool import _payload
@@ -63,6 +65,11 @@ class Opening:
             window=options.window or max(1000, 2 * (concurrency or 0)),
             rerun_lost=options.rerun_lost,
             stop_on_failure=options.on_error == "raise",
+            timeout=options.timeout,
+            retries=options.retries,
+            backoff=None if options.backoff == "exponential" else options.backoff,
+            rate=options.rate,
+            settings=_settings(options),
             value_of=source.value_of,
             keep=source.keep,
             forget=source.forget,
@@ -187,6 +194,13 @@ def _surface(name: str, *, progress: Progress) -> Surface:
     return new_surface(name, progress) or TerminalSurface.of(name, progress)
 
 
+def _settings(options: MapOptions) -> bytes:
+    """What a worker must know of the options; mostly nothing."""
+    settings = {"timeout": options.timeout, "seed": options.seed}
+    told = {name: value for name, value in settings.items() if value is not None}
+    return json.dumps(told).encode() if told else b""
+
+
 def _batch(options: MapOptions) -> int | None:
     # At most once means that every value is sent when it is there: in a batch, one could be lost with its worker.
     if not options.rerun_lost:
@@ -202,12 +216,19 @@ def promise() -> Results:
 def dumped(fn: Any) -> _payload.FunctionBlob:
     """The function as it is now, pickled; raises for what is not a function, and what cannot travel."""
     if not callable(fn):
-        what = f"{type(fn).__name__} was passed"
-        if hasattr(fn, "close") and hasattr(fn, "send"):
-            fn.close()
-            what = f"{getattr(fn, '__qualname__', 'a function')} was called, and the coroutine that it returned passed"
-        raise InputError(f"the first argument must be a function, but {what}. Pass the function itself: pmap(fn, data)")
+        raise InputError(f"the first argument must be a function, but {_instead_of_function(fn)}")
     return _payload.dump_function(fn)
+
+
+def _instead_of_function(value: Any) -> str:
+    if inspect.iscoroutine(value):
+        value.close()  # The message says that it was not awaited; a warning at some later moment adds nothing.
+        name = value.__qualname__.rpartition("<locals>.")[2]
+        said = f"{name} was called, and the coroutine that it returned passed"
+        return f"{said}. Pass the function itself: pmap({name}, data)"
+    if isinstance(value, Iterable):
+        return f"{type(value).__name__} was passed. The function comes first, and is not called: pmap(fn, data)"
+    return f"{type(value).__name__} was passed. Pass the function itself, not what it returns: pmap(fn, data)"
 
 
 def _flags(function: _payload.FunctionBlob) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +16,8 @@ __all__ = ["MapOptions", "PoolOptions", "default_concurrency"]
 
 Progress = bool | Literal["text"]
 OnError = Literal["raise", "return"]
+Backoff = float | Literal["exponential"]
+RetryOn = type[Exception] | tuple[type[Exception], ...]
 
 NEAR_MISSES: Mapping[str, str] = {
     "n_jobs": "configure(workers=...) or concurrency=...",
@@ -25,6 +29,21 @@ NEAR_MISSES: Mapping[str, str] = {
     "batch_size": "batch=...",
     "buffersize": "window=...",
     "return_exceptions": 'on_error="return"',
+    "max_concurrency": "concurrency=...",
+    "limit": "concurrency=... or rate=...",
+    "rate_limit": "rate=...",
+    "max_retries": "retries=...",
+    "attempts": "retries=..., which counts the attempts after the first",
+    "tries": "retries=..., which counts the attempts after the first",
+    "delay": "backoff=...",
+    "timeouts": "timeout=...",
+    "random_state": "seed=...",
+    "prefetch": "window=...",
+    "description": "desc=...",
+    "title": "desc=...",
+    "show_progress": "progress=...",
+    "progress_bar": "progress=...",
+    "background": "job = pmap(...) without await: it runs in the background",
 }
 
 
@@ -38,10 +57,49 @@ def _whole(name: str, value: object, least: int) -> None:
 
 
 def _seconds(name: str, value: object, *, zero: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise _refuse(name, value, "a number of seconds")
     if value == 0 and not zero:
         raise _refuse(name, value, "more than 0 seconds")
+
+
+def _rate(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _refuse(name, value, "a number of starts per second, more than 0")
+
+
+def _function(name: str, value: object, *, must: str) -> None:
+    if not callable(value):
+        raise _refuse(name, value, must)
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _refuse(name, value, "a text")
+
+
+def _switch(name: str, value: object) -> None:
+    _one_of(name, value, (True, False))
+
+
+def _or(word: str | None, check: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """A check that lets one word pass besides."""
+
+    def either(name: str, value: object) -> None:
+        if value is not word and not (isinstance(value, str) and value == word):
+            check(name, value)
+
+    return either
+
+
+def _or_none(check: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    return _or(None, check)
+
+
+def _exceptions(name: str, value: object) -> None:
+    classes = value if isinstance(value, tuple) else (value,)
+    if not classes or not all(isinstance(each, type) and issubclass(each, Exception) for each in classes):
+        raise _refuse(name, value, "an exception class, or a tuple of them, such as (ConnectionError, TimeoutError)")
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
@@ -66,15 +124,43 @@ class MapKeywords(TypedDict, total=False):
     """The options of a map as keywords, for signatures: editors complete them, type checkers refuse others."""
 
     concurrency: int | None
+    timeout: float | None
+    retries: int
+    backoff: Backoff
+    retry_on: RetryOn
     on_error: OnError
+    rate: float | None
     unpack: bool
     batch: int | Literal["auto"]
     window: int | None
     total: int | None
     label: Callable[[Any], str] | None
+    seed: int | None
     rerun_lost: bool
     desc: str | None
     progress: Progress
+    detach: bool
+
+
+_MAP_CHECKS: Mapping[str, Callable[[str, object], None]] = {
+    "concurrency": _or_none(functools.partial(_whole, least=1)),
+    "timeout": _or_none(functools.partial(_seconds, zero=False)),
+    "retries": functools.partial(_whole, least=0),
+    "backoff": _or("exponential", functools.partial(_seconds, zero=True)),
+    "retry_on": _exceptions,
+    "on_error": functools.partial(_one_of, choices=("raise", "return")),
+    "rate": _or_none(_rate),
+    "unpack": _switch,
+    "batch": _or("auto", functools.partial(_whole, least=1)),
+    "window": _or_none(functools.partial(_whole, least=1)),
+    "total": _or_none(functools.partial(_whole, least=0)),
+    "label": _or_none(functools.partial(_function, must="a function of one item that returns a short text")),
+    "seed": _or_none(functools.partial(_whole, least=0)),
+    "rerun_lost": _switch,
+    "desc": _or_none(_text),
+    "progress": functools.partial(_one_of, choices=(True, False, "text")),
+    "detach": _switch,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,34 +168,27 @@ class MapOptions:
     """What may be said about one job. See :func:`aiopool.pmap` for what each option means."""
 
     concurrency: int | None = None
+    timeout: float | None = None
+    retries: int = 0
+    backoff: Backoff = "exponential"
+    retry_on: RetryOn = Exception
     on_error: OnError = "raise"
+    rate: float | None = None
     unpack: bool = False
     batch: int | Literal["auto"] = "auto"
     window: int | None = None
     total: int | None = None
     label: Callable[[Any], str] | None = None
+    seed: int | None = None
     rerun_lost: bool = True
     desc: str | None = None
     progress: Progress = True
+    detach: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be, naming the option and what it must be."""
-        if self.concurrency is not None:
-            _whole("concurrency", self.concurrency, 1)
-        if self.window is not None:
-            _whole("window", self.window, 1)
-        if self.total is not None:
-            _whole("total", self.total, 0)
-        if self.batch != "auto":
-            _whole("batch", self.batch, 1)
-        if self.label is not None and not callable(self.label):
-            raise _refuse("label", self.label, "a function of one item that returns a short text")
-        if self.desc is not None and not isinstance(self.desc, str):
-            raise _refuse("desc", self.desc, "a text")
-        _one_of("on_error", self.on_error, ("raise", "return"))
-        _one_of("progress", self.progress, (True, False, "text"))
-        _one_of("unpack", self.unpack, (True, False))
-        _one_of("rerun_lost", self.rerun_lost, (True, False))
+        for name, check in _MAP_CHECKS.items():
+            check(name, getattr(self, name))
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

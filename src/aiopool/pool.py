@@ -22,7 +22,7 @@ from aiopool.engines.registry import find
 from aiopool.errors import OptionError, PoolClosed
 from aiopool.job import Handle, Job
 from aiopool.opening import Opening, dumped, promise
-from aiopool.options import MapKeywords, MapOptions, OnError, PoolOptions, Progress
+from aiopool.options import Backoff, MapKeywords, MapOptions, OnError, PoolOptions, Progress, RetryOn
 from aiopool.telemetry import PoolSnapshot, WorkerInfo
 
 __all__ = ["Pool", "Worker"]
@@ -135,30 +135,44 @@ class Pool:
         fn: Callable[..., Any],
         *iterables: Iterable[Any] | AsyncIterable[Any],
         concurrency: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        backoff: Backoff = "exponential",
+        retry_on: RetryOn = Exception,
         on_error: OnError = "raise",
+        rate: float | None = None,
         unpack: bool = False,
         batch: int | Literal["auto"] = "auto",
         window: int | None = None,
         total: int | None = None,
         label: Callable[[Any], str] | None = None,
+        seed: int | None = None,
         rerun_lost: bool = True,
         desc: str | None = None,
         progress: Progress = True,
+        detach: bool = False,
         **unknown: Any,
     ) -> Job[Any]:
         """Run ``fn(item)`` for every item and return at once with the :class:`Job`; see :func:`aiopool.pmap`."""
         options = MapOptions.of(
             {
                 "concurrency": concurrency,
+                "timeout": timeout,
+                "retries": retries,
+                "backoff": backoff,
+                "retry_on": retry_on,
                 "on_error": on_error,
+                "rate": rate,
                 "unpack": unpack,
                 "batch": batch,
                 "window": window,
                 "total": total,
                 "label": label,
+                "seed": seed,
                 "rerun_lost": rerun_lost,
                 "desc": desc,
                 "progress": progress,
+                "detach": detach,
                 **unknown,
             }
         )
@@ -307,11 +321,17 @@ class Pool:
 _open_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
 
 
-def _end_all() -> None:
-    """The interpreter ends: leave no process behind."""
+def terminate_all() -> list[Driver]:
+    """End every pool of this process now, without waiting for it; what runs them."""
     drivers = list(_open_drivers)
     for driver in drivers:
         driver.terminate()
+    return drivers
+
+
+def _end_all() -> None:
+    """The interpreter ends: leave no process behind."""
+    drivers = terminate_all()
     until = time.monotonic() + EXIT_SECONDS
     for driver in drivers:
         driver.join(max(0.0, until - time.monotonic()))

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from aiopool.engines.registry import find
 from aiopool.job import Job
-from aiopool.options import MapKeywords, MapOptions, OnError, PoolOptions, Progress
+from aiopool.options import Backoff, MapKeywords, MapOptions, OnError, PoolOptions, Progress, RetryOn
 from aiopool.pool import Pool
 from aiopool.registry import registry
 
@@ -86,15 +86,22 @@ def pmap(
     fn: Callable[..., Any],
     *iterables: Iterable[Any] | AsyncIterable[Any],
     concurrency: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    backoff: Backoff = "exponential",
+    retry_on: RetryOn = Exception,
     on_error: OnError = "raise",
+    rate: float | None = None,
     unpack: bool = False,
     batch: int | Literal["auto"] = "auto",
     window: int | None = None,
     total: int | None = None,
     label: Callable[[Any], str] | None = None,
+    seed: int | None = None,
     rerun_lost: bool = True,
     desc: str | None = None,
     progress: Progress = True,
+    detach: bool = False,
     **unknown: Any,
 ) -> Job[Any]:
     """Run ``fn(item)`` for every item of the data, in worker processes, and return at once with the :class:`Job`.
@@ -115,6 +122,11 @@ def pmap(
     - ``concurrency``: items in flight over the whole job. Below the number of workers the job uses so many workers;
       above it, a ``def`` runs in threads of its worker. Default: one per worker for a ``def``, else 100 or 4 per
       worker, whichever is more.
+    - ``timeout``: seconds per attempt, from its start; it ends as :class:`ItemTimeout`.
+    - ``retries``: how often an item that failed may run again, after an exception of ``retry_on`` (a class or a tuple
+      of them; never NameError, ImportError or SyntaxError) or a timeout. ``backoff``: seconds before that; by default
+      0.5 s, doubling to 30 s, each time a random part of it. ``raise aiopool.Retry(after=30)`` says it in ``fn``.
+    - ``rate``: starts per second over the whole job, every attempt counted.
     - ``on_error``: ``"raise"``: the first failure stops the job and is raised at the await; ``"return"``: a
       :class:`Failure` stands in the item's place.
     - ``unpack``: a tuple becomes ``fn(*item)``, a mapping ``fn(**item)``.
@@ -122,8 +134,10 @@ def pmap(
     - ``window``: how many items of an unsized input are read ahead.
     - ``total``: how many items an unsized input will have, for the display.
     - ``label``: a function of an item: how it is shown in errors, to shorten it or to hide a secret.
+    - ``seed``: ``aiopool.current_item().seed`` derives from it and the item's index alone.
     - ``rerun_lost``: may an item whose worker died be run again? False: at most once.
     - ``desc``: how the job is called; by default as the function. ``progress``: False shows nothing.
+    - ``detach``: run on when the cell that started it is run again, instead of being cancelled then.
 
     Raises, in the call: :class:`OptionError` for an option that does not exist or cannot be, :class:`InputError` for
     data that cannot be mapped over, :class:`NotPicklable` for a function that cannot travel.
@@ -132,15 +146,22 @@ def pmap(
         fn,
         *iterables,
         concurrency=_session.concurrency if concurrency is None else concurrency,
+        timeout=timeout,
+        retries=retries,
+        backoff=backoff,
+        retry_on=retry_on,
         on_error=on_error,
+        rate=rate,
         unpack=unpack,
         batch=batch,
         window=window,
         total=total,
         label=label,
+        seed=seed,
         rerun_lost=rerun_lost,
         desc=desc,
         progress=progress,
+        detach=detach,
         **unknown,
     )
 

@@ -107,6 +107,7 @@ class Model:
             f.Kill: self._on_kill,
             f.Supply: self._on_supply,
             f.Recode: self._on_recode,
+            f.SettleFailed: self._on_settle_failed,
             f.SettleLost: self._on_settle_lost,
             f.End: self._on_end,
             f.EndStartFailed: self._on_end_start_failed,
@@ -284,6 +285,10 @@ class Model:
             assert job.places[index] == "back" or job.opened.rerun_lost, "it may have started, and may only once"
             job.places[index] = "recoding"
         job.recodes.append(tuple(order.items))
+
+    def _on_settle_failed(self, order: f.SettleFailed) -> None:
+        job = self._running_job(order.job)
+        assert job.ends[order.index] == ["failed"]
 
     def _on_settle_lost(self, order: f.SettleLost) -> None:
         job = self._running_job(order.job)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiopool._core import frames
+from aiopool._core import frames, wire
 from aiopool.errors import FrameError
 from tests.core.conftest import PROFILE
 
@@ -40,7 +40,7 @@ def values(draw, count: int):
 def batches(draw):
     """A batch of items."""
     items = draw(runs | st.lists(large, max_size=20))
-    return frames.Batch(draw(small), draw(large), draw(small), items, draw(blob), draw(values(len(items))))
+    return frames.Batch(draw(small), draw(large), draw(small), draw(small), items, draw(blob), draw(values(len(items))))
 
 
 @st.composite
@@ -61,7 +61,7 @@ def handed_back(draw):
 
 KINDS = {
     frames.Setup: st.builds(frames.Setup, blob, blob),
-    frames.Function: st.builds(frames.Function, small, st.integers(0, 255), blob),
+    frames.Function: st.builds(frames.Function, small, st.integers(0, 255), blob, blob),
     frames.Batch: batches(),
     frames.AskBack: st.builds(frames.AskBack, small, large),
     frames.Cancel: st.builds(frames.Cancel, small),
@@ -69,10 +69,16 @@ KINDS = {
     frames.Ready: st.builds(frames.Ready, large),
     frames.StartFailed: st.builds(frames.StartFailed, blob),
     frames.Results: results(),
-    frames.Failed: st.builds(frames.Failed, small, large, large, seconds, blob),
+    frames.Failed: st.builds(frames.Failed, small, large, large, seconds, st.integers(0, 255), seconds, blob),
     frames.HandedBack: handed_back(),
     frames.Dropped: st.builds(frames.Dropped, small),
     frames.Held: st.builds(frames.Held, small),
+    frames.Environment: st.builds(frames.Environment, blob),
+    frames.Ping: st.builds(frames.Ping),
+    frames.Overdue: st.builds(frames.Overdue, small, large, large),
+    frames.Pong: st.builds(frames.Pong),
+    frames.Reported: st.builds(frames.Reported, small, large, large, seconds, blob),
+    frames.Modules: st.builds(frames.Modules, blob),
 }
 every_frame = st.one_of(*KINDS.values())
 streams = st.lists(every_frame, min_size=1, max_size=5)
@@ -80,7 +86,7 @@ streams = st.lists(every_frame, min_size=1, max_size=5)
 
 def written(*sent: frames.Frame) -> bytes:
     """The bytes of these frames."""
-    return b"".join(bytes(part) for frame in sent for part in frames.encode(frame))
+    return b"".join(bytes(part) for frame in sent for part in wire.encode(frame))
 
 
 def plain(frame: frames.Frame) -> tuple[object, ...]:
@@ -98,7 +104,7 @@ def _plain(value: object) -> object:
 
 def read(*chunks: bytes) -> list[tuple[object, ...]]:
     """The frames in these bytes."""
-    parser = frames.Parser()
+    parser = wire.Parser()
     return [plain(frame) for chunk in chunks for frame in parser.feed(chunk)]
 
 
@@ -134,24 +140,24 @@ def test_bytes_that_come_in_pieces_make_the_same_frames(sent, cuts):
 
 def test_a_run_of_numbers_travels_as_a_range_and_arrives_as_one():
     """A batch of a million neighbouring items names them in a few bytes, and nobody makes a list of them."""
-    frame = frames.Batch(1, 2, 3, range(10**6), b"values", ())
+    frame = frames.Batch(1, 2, 3, 1, range(10**6), b"values", ())
     stream = written(frame)
     assert len(stream) < 100
-    (arrived,) = frames.Parser().feed(stream)
+    (arrived,) = wire.Parser().feed(stream)
     assert arrived.items == range(10**6)
 
 
 def test_big_values_are_not_copied_by_writing():
     """They are handed to the pipe as they are."""
     value = bytes(1 << 20)
-    parts = frames.encode(frames.Batch(1, 2, 3, range(1), b"", (value,)))
+    parts = wire.encode(frames.Batch(1, 2, 3, 1, range(1), b"", (value,)))
     assert any(part is value for part in parts)
 
 
 def test_frames_outlive_the_bytes_they_came_from():
     """A reader may reuse its buffer as soon as it has the frames."""
-    buffer = bytearray(written(frames.Failed(1, 2, 3, 0.5, b"error")))
-    (arrived,) = frames.Parser().feed(memoryview(buffer))
+    buffer = bytearray(written(frames.Failed(1, 2, 3, 0.5, 0, -1.0, b"error")))
+    (arrived,) = wire.Parser().feed(memoryview(buffer))
     buffer[:] = bytes(len(buffer))
     assert bytes(arrived.error) == b"error"
 
@@ -159,9 +165,9 @@ def test_frames_outlive_the_bytes_they_came_from():
 # --- what is not a frame ---------------------------------------------------------------------------------------------
 
 
-def header(kind: int, length: int, *, magic: bytes = frames.MAGIC, version: int = frames.VERSION) -> bytes:
+def header(kind: int, length: int, *, magic: bytes = wire.MAGIC, version: int = wire.VERSION) -> bytes:
     """The beginning of a frame."""
-    return frames.HEADER.pack(magic, version, kind, length)
+    return wire.HEADER.pack(magic, version, kind, length)
 
 
 def framed(kind: int, body: bytes) -> bytes:
@@ -190,7 +196,7 @@ LIES = {
     "another magic": header(4, 12, magic=b"XX"),
     "another version": header(4, 12, version=9),
     "a kind that is none": header(99, 1 << 39),
-    "longer than any frame": header(3, frames.LIMIT + 1),
+    "longer than any frame": header(3, wire.LIMIT + 1),
     "a body that is too short": framed(frames.AskBack.kind, bytes(11)),
     "a body that is too long": framed(frames.AskBack.kind, bytes(13)),
     "an empty body": framed(frames.Ready.kind, b""),
@@ -214,7 +220,7 @@ def test_what_is_not_a_frame_is_a_frame_error_and_costs_no_memory(stream):
     """Whatever sizes it speaks of."""
     tracemalloc.start()
     try:
-        parser = frames.Parser()
+        parser = wire.Parser()
         with pytest.raises(FrameError):
             list(parser.feed(stream))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
@@ -224,7 +230,7 @@ def test_what_is_not_a_frame_is_a_frame_error_and_costs_no_memory(stream):
 
 def test_after_a_frame_error_nothing_more_is_read():
     """What follows cannot be told from what was broken."""
-    parser = frames.Parser()
+    parser = wire.Parser()
     with pytest.raises(FrameError):
         list(parser.feed(b"this is not a frame"))
     with pytest.raises(FrameError, match="after"):
@@ -233,7 +239,7 @@ def test_after_a_frame_error_nothing_more_is_read():
 
 def test_frames_before_a_broken_one_are_read():
     """A worker that breaks down in the middle of a message has said something before."""
-    arriving = frames.Parser().feed(written(frames.Ready(7)) + b"this is not a frame")
+    arriving = wire.Parser().feed(written(frames.Ready(7)) + b"this is not a frame")
     assert next(arriving) == frames.Ready(7)
     with pytest.raises(FrameError):
         next(arriving)
@@ -242,7 +248,7 @@ def test_frames_before_a_broken_one_are_read():
 def test_a_limit_of_ones_own_is_kept():
     """Who knows how long frames may be says so."""
     with pytest.raises(FrameError, match="over the limit"):
-        list(frames.Parser(limit=10).feed(written(frames.StartFailed(bytes(11)))))
+        list(wire.Parser(limit=10).feed(written(frames.StartFailed(bytes(11)))))
 
 
 def sizes(frame: frames.Frame) -> list[int]:
@@ -263,7 +269,7 @@ def test_a_stream_that_was_damaged_gives_frames_or_a_frame_error(sent, seed):
     chance, stream = random.Random(seed), written(*sent)
     for _ in range(MUTATIONS):
         damaged = damage(stream, chance)
-        parser = frames.Parser()
+        parser = wire.Parser()
         half = chance.randrange(len(damaged) + 1)
         try:
             arrived = [*parser.feed(damaged[:half]), *parser.feed(damaged[half:])]
@@ -294,8 +300,8 @@ def damage(stream: bytes, chance: random.Random) -> bytes:
 @given(noise=st.binary(max_size=200))
 def test_noise_is_a_frame_error_or_the_beginning_of_a_frame(noise):
     """Whether it comes with a right header or without."""
-    for stream in (noise, frames.MAGIC + bytes([frames.VERSION]) + noise):
+    for stream in (noise, wire.MAGIC + bytes([wire.VERSION]) + noise):
         try:
-            list(frames.Parser().feed(stream))
+            list(wire.Parser().feed(stream))
         except FrameError:
             continue

@@ -180,7 +180,7 @@ class World(Model):
             case f.SendFunction(_, job):
                 worker.functions.add(job)
                 worker.cancelled.discard(job)
-            case f.SendBatch(_, job, batch, lanes):
+            case f.SendBatch(_, job, batch, lanes, _):
                 assert job in worker.functions
                 worker.lanes[job] = lanes
                 spots = ((batch, position) for position in range(len(self.batches[batch][1])))

@@ -357,7 +357,7 @@ def test_a_failing_job_keeps_its_results(kernel: Kernel) -> None:
         ("pmap(work, range(3), concurrency=0)", "OptionError", "concurrency"),
         ("pmap(work, 'text')", "InputError", "[value]"),
         ("pmap(work)", "InputError", "pmap(work, data)"),
-        ("pmap(work(1), range(3))", "InputError", "pmap(fn, data)"),
+        ("pmap(work(1), range(3))", "InputError", "pmap(work, data)"),
         ("Pool(workers=0)", "OptionError", "workers"),
         ("get_pool().submit(3)", "InputError", "function"),
         ("pmap(lambda x: lock, range(3))", "NotPicklable", "lock"),

@@ -18,6 +18,7 @@ class Server:
 
     def __init__(self) -> None:
         self.function = None
+        self.retry_on = ()
         self.loop = asyncio.new_event_loop()
 
     def answer(self, command: str, data: object) -> bytes:
@@ -29,7 +30,7 @@ class Server:
 
     def load(self, data):
         """Take a function."""
-        self.function = payload.load_function(data)
+        self.function, self.retry_on = payload.load_job(data)
 
     def shared(self, data):
         """Call it with a plain value."""
@@ -38,6 +39,17 @@ class Server:
     def item(self, data):
         """Call it with a value of its own."""
         return self._call(payload.load_item(memoryview(data)))
+
+    def judge(self, value):
+        """Whether what the function raises may be tried again."""
+        try:
+            self._call(value)
+        except BaseException as error:  # noqa: BLE001
+            return payload.may_retry(error, self.retry_on)
+
+    def judge_item(self, data):
+        """The same, with a value of its own."""
+        return self.judge(payload.load_item(memoryview(data)))
 
     def look(self, expression):
         """Look around in this process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import pytest
@@ -146,7 +147,8 @@ CULPRITS = {
         """,
         (
             "`f` uses the global `limit` (asyncio.locks.Semaphore), which cannot travel to another process. "
-            "Each worker has an event loop of its own. Use concurrency=... or rate=... of the map instead."
+            "Each worker would get a copy of its own, so it would not limit the job. "
+            "Write pmap(..., concurrency=N) instead, or rate=N."
         ),
     ),
     "a hostile object": (
@@ -176,6 +178,110 @@ def test_a_function_that_cannot_travel_names_what_stops_it(kind, notebook):
     del caught
     notebook.names.clear()
     gc.collect()  # Here, where what a cell left open is no surprise.
+
+
+IN_VAIN = {
+    "Semaphore(3)": "concurrency=N",
+    "BoundedSemaphore(3)": "concurrency=N",
+    "Lock()": "concurrency=1",
+    "Condition()": "concurrency=1",
+    "Barrier(2)": "concurrency=1",
+    "Event()": "job.cancel()",
+    "Queue()": "async for value in job",
+    "LifoQueue()": "async for value in job",
+    "PriorityQueue()": "async for value in job",
+}
+
+
+@pytest.mark.parametrize("made", IN_VAIN)
+def test_what_tasks_wait_with_for_each_other_is_refused(made, notebook):
+    """It can be pickled, but its copy limits, guards or tells nothing: in a function and as an argument."""
+    notebook.cell(f"import asyncio\nthing = asyncio.{made}\nasync def f(x): return thing")
+    with pytest.raises(NotPicklable) as caught:
+        payload.dump_function(notebook["f"])
+    assert str(caught.value).startswith("`f` uses the global `thing` (asyncio.")
+    assert IN_VAIN[made] in str(caught.value)
+    (refused,) = payload.dump_items([(1, notebook["thing"])]).refused
+    assert str(refused[1]).startswith("the input (tuple) holds a value at [1] (asyncio.")
+    assert IN_VAIN[made] in str(refused[1])
+
+
+def test_it_is_found_wherever_a_users_own_code_holds_it(notebook):
+    """In a helper, a closure, a partial, an object of a class of a cell, a class itself."""
+    notebook.cell(
+        """
+        import asyncio, functools
+        limit = asyncio.Semaphore(3)
+        async def helper(): return limit
+        class Client:
+            def __init__(self): self.limits = {"a": [limit]}
+        class Shared:
+            limit = limit
+        client = Client()
+        def make(inner):
+            async def f(x): return inner
+            return f
+        async def g(x, inner): ...
+        fs = [
+            make(helper), make(limit), functools.partial(g, inner=limit), make(client), make(Shared),
+            functools.partial(g, inner={"deep": [limit]}),
+        ]
+        """
+    )
+    told = []
+    for function in notebook["fs"]:
+        with pytest.raises(NotPicklable) as caught:
+            payload.dump_function(function)
+        told.append(str(caught.value).partition(" (asyncio.locks.Semaphore), which cannot travel")[0])
+    assert told == [
+        "`f` uses `inner` of the enclosing function, which uses the global `limit`",
+        "`f` uses `inner` of the enclosing function",
+        "`g` is given the argument `inner`",
+        (
+            "`f` uses `inner` of the enclosing function, which has the attribute `limits`, which holds, under the key "
+            "'a', a value, which holds a value at [0]"
+        ),
+        "`f` uses `inner` of the enclosing function, which has the attribute `limit`",
+        ("`g` is given the argument `inner`, which holds, under the key 'deep', a value, which holds a value at [0]"),
+    ]
+
+
+def test_what_a_library_needs_for_itself_travels(notebook):
+    """A client that guards its own state with a lock has one in each worker: both are copied."""
+    notebook.cell("from tests.payload.work import Guarded\nclient = Guarded()")
+    notebook.cell("async def f(x): return await client.get(x)")
+    function = payload.load_function(payload.dump_function(notebook["f"]).data)
+    assert asyncio.run(function(3)) == 6
+    assert payload.dump_items([notebook["client"]]).refused == ()
+
+
+BOUND = {
+    "a loop": "asyncio.new_event_loop()",
+    "a client that holds a loop": "Client(asyncio.new_event_loop())",
+    "a client for async with": "AsyncClient()",
+    "a stream": "asyncio.StreamReader(loop=loop)",
+}
+
+
+@pytest.mark.parametrize("kind", BOUND)
+def test_what_belongs_to_the_notebooks_loop_is_to_be_made_once_per_worker(kind, notebook):
+    """Made in a cell with ``await``, it cannot be used on another loop; the message says so, not what is inside it."""
+    notebook.cell(
+        f"""
+        import asyncio, threading
+        from tests.payload.work import AsyncClient, Client
+        loop = asyncio.new_event_loop()
+        client = {BOUND[kind]}
+        async def f(x): return client
+        """
+    )
+    with pytest.raises(NotPicklable) as caught:
+        payload.dump_function(notebook["f"])
+    assert str(caught.value).startswith("`f` uses the global `client` (")
+    assert "belongs to the event loop of the notebook" in str(caught.value)
+    assert "@aiopool.per_worker" in str(caught.value)
+    notebook["loop"].close()
+    getattr(notebook["client"], "close", int)()
 
 
 def test_an_interrupt_while_pickling_is_an_interrupt(notebook):

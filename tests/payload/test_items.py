@@ -130,9 +130,9 @@ def test_advice_fits_the_thing(notebook):
     endings = (
         "list(...).",
         "[x async for x in ...].",
-        "pass what it returns.",
+        "Or await it first.",
         "inside the function.",
-        "the function.",
+        "@aiopool.per_worker.",
     )
     assert len(refusals) == len(endings)
     for refusal, ending in zip(refusals, endings, strict=True):

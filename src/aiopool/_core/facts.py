@@ -22,6 +22,9 @@ class JobOpened:
 
     ``concurrency`` None is one item per worker, however many workers there are at the time.
 
+    ``timeout`` in seconds per attempt; ``retries`` further attempts after an error that may be mended, each after
+    ``backoff`` seconds, None for waits that double; ``rate`` starts per second, every attempt counted.
+
     ``single``: a submit. ``pinned``: each item goes to the worker whose place in the pool is the item's number, or
     anywhere where there is no such place any more. The items of both are supplied unasked, each in a batch of its own.
     """
@@ -36,6 +39,10 @@ class JobOpened:
     stop_on_failure: bool = True
     single: bool = False
     pinned: bool = False
+    timeout: float | None = None
+    retries: int = 0
+    backoff: float | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,7 @@ class WorkerGone:
     worker: int
     running: frozenset[tuple[int, int]] = frozenset()
     stepping: tuple[int, int] | None = None
+    chance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +142,43 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailed:
-    """An item ended with an error."""
+    """An attempt ended with an error, or had taken too long when it ended.
+
+    ``may_retry``: another attempt may mend it. ``after`` is how long the item itself asked to wait before that.
+    ``chance`` is a random number from 0 to 1, below 1: the ledger has none of its own.
+    """
 
     worker: int
     batch: int
     position: int
     seconds: float
+    may_retry: bool = False
+    timed_out: bool = False
+    after: float | None = None
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOverdue:
+    """An attempt has had its time, and was told to end; the worker has the pool's grace to make it."""
+
+    worker: int
+    batch: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAnswered:
+    """The answer to SendPing."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersOutdated:
+    """These workers must take nothing of jobs that open from now on: what they have imported has changed."""
+
+    workers: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +243,8 @@ class TimePassed:
 
 Fact = (
     JobOpened | Supplied | Refused | InputEnded | InputBroken | CancelAsked | PauseAsked | ResumeAsked
-    | WorkerReady | WorkerBroken | WorkerGone | Finished | ItemFailed | Returned | Cleared | CancelHeld
+    | WorkerReady | WorkerBroken | WorkerGone | WorkerAnswered | WorkersOutdated
+    | Finished | ItemFailed | ItemOverdue | Returned | Cleared | CancelHeld
     | Resized | RestartAsked | CloseAsked | TerminateAsked | TimePassed
 )  # fmt: skip
 
@@ -229,12 +269,16 @@ class SendFunction:
 
 @dataclass(frozen=True, slots=True)
 class SendBatch:
-    """The worker shall run this batch, stepping up to ``lanes`` items of the job at a time."""
+    """The worker shall run this batch, stepping up to ``lanes`` items of the job at a time.
+
+    ``attempt`` is 1 for items that run for the first time.
+    """
 
     worker: int
     job: int
     batch: int
     lanes: int
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +304,13 @@ class ForgetOn:
 
     worker: int
     job: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendPing:
+    """The worker shall say that it is there."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +356,26 @@ class SettleLost:
     job: int
     index: int
     worker: int
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SettleFailed:
+    """The item ends with the error that its last attempt, which has just been told of, ended with."""
+
+    job: int
+    index: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleTimedOut:
+    """The item ends as ItemTimeout: its last attempt was overdue when its worker died, mostly killed for that."""
+
+    job: int
+    index: int
+    worker: int
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +413,6 @@ class WakeAt:
 
 
 Command = (
-    StartWorker | SendFunction | SendBatch | SendAskBack | CancelOn | ForgetOn | HangUp | Kill
-    | Supply | Recode | SettleLost | End | EndStartFailed | Reached | PoolEnded | WakeAt
+    StartWorker | SendFunction | SendBatch | SendAskBack | SendPing | CancelOn | ForgetOn | HangUp | Kill
+    | Supply | Recode | SettleFailed | SettleTimedOut | SettleLost | End | EndStartFailed | Reached | PoolEnded | WakeAt
 )  # fmt: skip

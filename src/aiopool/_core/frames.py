@@ -1,53 +1,37 @@
-"""One message on a pipe, as bytes and as a value. The parser fails closed: whatever is not a frame is a FrameError.
-
-A frame is a header and a body::
-
-    magic 2 | version 1 | kind 1 | length of the body 8 | body
-
-Numbers are little-endian; columns stand as the machine has them, because both ends of a pipe are on one machine. A
-body holds fixed fields, then columns: a run of whole numbers travels as a range where it is one, blobs travel as a
-column of lengths and their bytes. Values are never looked into here.
-"""
+"""The messages on a pipe, as values. Their bytes are :mod:`aiopool._core.wire`'s."""
 
 from __future__ import annotations
 
-import struct
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from aiopool.errors import FrameError
+from typing import ClassVar
 
 __all__ = [
     "AskBack",
     "Batch",
     "Cancel",
     "Dropped",
+    "Environment",
     "Failed",
     "Forget",
     "Frame",
     "Function",
     "HandedBack",
     "Held",
-    "Parser",
+    "Modules",
+    "Overdue",
+    "Ping",
+    "Pong",
     "Ready",
+    "Reported",
     "Results",
     "Setup",
     "StartFailed",
-    "encode",
 ]
 
 Bytes = bytes | memoryview
 
-MAGIC = b"ap"
-VERSION = 1
-LIMIT = 1 << 40
 MOST_LANES = (1 << 32) - 1
-HEADER = struct.Struct("<2sBBQ")
-
-_RANGE, _LIST = 0, 1
-_SHARED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +49,8 @@ class Function:
 
     ASYNC: it is a coroutine function. ONCE: a single item uses it. UNPACK: a tuple becomes ``*args``, a mapping
     ``**kwargs``. CALL: the item is ``(args, kwargs)``. NEVER_AGAIN: no item may be begun twice.
+
+    ``settings`` is empty or JSON: ``timeout`` in seconds per attempt, ``seed``, ``name``.
     """
 
     kind: ClassVar[int] = 2
@@ -75,17 +61,22 @@ class Function:
     NEVER_AGAIN: ClassVar[int] = 16
     job: int
     flags: int
+    settings: Bytes
     data: Bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """To a worker: items to run. ``blobs`` may be empty, then every value is in ``shared``."""
+    """To a worker: items to run. ``blobs`` may be empty, then every value is in ``shared``.
+
+    ``attempt`` is 1 for items that run for the first time.
+    """
 
     kind: ClassVar[int] = 3
     job: int
     batch: int
     lanes: int
+    attempt: int
     items: Sequence[int]
     shared: Bytes
     blobs: Sequence[Bytes | None]
@@ -114,6 +105,21 @@ class Forget:
 
     kind: ClassVar[int] = 6
     job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """To a worker: make its process like the kernel's is now, before anything that follows. ``data`` is JSON."""
+
+    kind: ClassVar[int] = 7
+    data: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """To a worker: say that you are there. Answered by Pong."""
+
+    kind: ClassVar[int] = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +153,21 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From a worker: one item raised. ``error`` is the exception as data."""
+    """From a worker: one item raised. ``error`` is the exception as data.
+
+    MAY_RETRY: the error is one that another attempt may mend. TIMED_OUT: the attempt took too long, whatever it ended
+    with. ``after`` is how many seconds to wait before the next attempt, where the item said so, else negative.
+    """
 
     kind: ClassVar[int] = 19
+    MAY_RETRY: ClassVar[int] = 1
+    TIMED_OUT: ClassVar[int] = 2
     job: int
     batch: int
     position: int
     seconds: float
+    flags: int
+    after: float
     error: Bytes
 
 
@@ -183,263 +197,44 @@ class Held:
     job: int
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """From a worker: this attempt has had its time, and was told to end. How it ended follows, unless it is deaf."""
+
+    kind: ClassVar[int] = 23
+    job: int
+    batch: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """From a worker: it is there."""
+
+    kind: ClassVar[int] = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """From a worker: how far an item says it is. ``fraction`` is from 0 to 1, or not a number; ``text`` is UTF-8."""
+
+    kind: ClassVar[int] = 25
+    job: int
+    batch: int
+    position: int
+    fraction: float
+    text: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """From a worker: files of the user's own modules that it has imported since it last said so. ``data`` is JSON."""
+
+    kind: ClassVar[int] = 26
+    data: Bytes
+
+
 Frame = (
-    Setup | Function | Batch | AskBack | Cancel | Forget
-    | Ready | StartFailed | Results | Failed | HandedBack | Dropped | Held
+    Setup | Function | Batch | AskBack | Cancel | Forget | Environment | Ping
+    | Ready | StartFailed | Results | Failed | HandedBack | Dropped | Held | Overdue | Pong | Reported | Modules
 )  # fmt: skip
-
-_ONE = struct.Struct("<I")
-_FUNCTION = struct.Struct("<IB")
-_BATCH = struct.Struct("<IQI")
-_ASK = struct.Struct("<IQ")
-_READY = struct.Struct("<Q")
-_RESULTS = struct.Struct("<IQ")
-_FAILED = struct.Struct("<IQQd")
-_COUNT = struct.Struct("<QB")
-_FIRST = struct.Struct("<Q")
-_LENGTH = struct.Struct("<Q")
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def encode(frame: Frame) -> list[Bytes]:
-    """The bytes of a frame, in parts, so that big blobs are not copied."""
-    parts = _ENCODERS[type(frame)](frame)
-    length = sum(len(part) for part in parts)
-    return [HEADER.pack(MAGIC, VERSION, frame.kind, length), *parts]
-
-
-def _ints(values: Sequence[int]) -> list[Bytes]:
-    if isinstance(values, range) and values.step == 1:
-        return [_COUNT.pack(len(values), _RANGE), _FIRST.pack(values.start)]
-    return [_COUNT.pack(len(values), _LIST), array("Q", values).tobytes()]
-
-
-def _blobs(shared: Bytes, blobs: Sequence[Bytes | None]) -> list[Bytes]:
-    lengths = array("q", [_SHARED if blob is None else len(blob) for blob in blobs])
-    own = [blob for blob in blobs if blob]
-    return [_LENGTH.pack(len(shared)), _LENGTH.pack(len(blobs)), lengths.tobytes(), shared, *own]
-
-
-def _encode_setup(frame: Setup) -> list[Bytes]:
-    return [_LENGTH.pack(len(frame.config)), frame.config, frame.initializers]
-
-
-def _encode_batch(frame: Batch) -> list[Bytes]:
-    return [
-        _BATCH.pack(frame.job, frame.batch, frame.lanes),
-        *_ints(frame.items),
-        *_blobs(frame.shared, frame.blobs),
-    ]
-
-
-def _encode_results(frame: Results) -> list[Bytes]:
-    return [
-        _RESULTS.pack(frame.job, frame.batch),
-        *_ints(frame.positions),
-        array("d", frame.seconds).tobytes(),
-        *_blobs(frame.shared, frame.blobs),
-    ]
-
-
-_ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
-    Setup: _encode_setup,
-    Function: lambda f: [_FUNCTION.pack(f.job, f.flags), f.data],
-    Batch: _encode_batch,
-    AskBack: lambda f: [_ASK.pack(f.job, f.count)],
-    Cancel: lambda f: [_ONE.pack(f.job)],
-    Forget: lambda f: [_ONE.pack(f.job)],
-    Ready: lambda f: [_READY.pack(f.pid)],
-    StartFailed: lambda f: [f.error],
-    Results: _encode_results,
-    Failed: lambda f: [_FAILED.pack(f.job, f.batch, f.position, f.seconds), f.error],
-    HandedBack: lambda f: [_ONE.pack(f.job), *_ints(f.batches), *_ints(f.positions)],
-    Dropped: lambda f: [_ONE.pack(f.job)],
-    Held: lambda f: [_ONE.pack(f.job)],
-}
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-class _Body:
-    """A cursor over the body of one frame; running past the end is a FrameError."""
-
-    __slots__ = ("at", "data")
-
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.at = 0
-
-    def take(self, length: int) -> memoryview:
-        end = self.at + length
-        if end > len(self.data):
-            raise FrameError(f"a frame ends {end - len(self.data)} bytes before its contents do")
-        part = self.data[self.at : end]
-        self.at = end
-        return part
-
-    def rest(self) -> memoryview:
-        return self.take(len(self.data) - self.at)
-
-    def fields(self, form: struct.Struct) -> tuple[int, ...]:
-        return form.unpack(self.take(form.size))
-
-    def ints(self) -> Sequence[int]:
-        count, tag = self.fields(_COUNT)
-        if tag == _RANGE:
-            (first,) = self.fields(_FIRST)
-            if first + count > LIMIT:
-                raise FrameError(f"a run of {count} numbers from {first} is beyond what a job can hold")
-            return range(first, first + count)
-        if tag != _LIST:
-            raise FrameError(f"numbers are marked {tag}, which is neither a range nor a list")
-        return self.column("Q", count)
-
-    def column(self, code: str, count: int) -> array[int]:
-        column: array[int] = array(code)
-        column.frombytes(self.take(count * 8))
-        return column
-
-    def blobs(self) -> tuple[memoryview, list[Bytes | None]]:
-        (shared_length,) = self.fields(_LENGTH)
-        (count,) = self.fields(_LENGTH)
-        lengths = self.column("q", count)
-        shared = self.take(shared_length)
-        blobs: list[Bytes | None] = []
-        for length in lengths:
-            if length < _SHARED:
-                raise FrameError(f"a blob of {length} bytes")
-            blobs.append(None if length == _SHARED else self.take(length))
-        return shared, blobs
-
-    def end(self) -> None:
-        if self.at != len(self.data):
-            raise FrameError(f"a frame has {len(self.data) - self.at} bytes more than its contents")
-
-
-def _decode_batch(body: _Body) -> Batch:
-    job, batch, lanes = body.fields(_BATCH)
-    items = body.ints()
-    shared, blobs = body.blobs()
-    _check_column("values", len(blobs) or len(items), len(items))
-    return Batch(job, batch, lanes, items, shared, blobs)
-
-
-def _decode_results(body: _Body) -> Results:
-    job, batch = body.fields(_RESULTS)
-    positions = body.ints()
-    seconds = body.column("d", len(positions))
-    shared, blobs = body.blobs()
-    _check_column("values", len(blobs) or len(positions), len(positions))
-    return Results(job, batch, positions, seconds, shared, blobs)
-
-
-def _decode_handed_back(body: _Body) -> HandedBack:
-    (job,) = body.fields(_ONE)
-    batches, positions = body.ints(), body.ints()
-    _check_column("positions", len(positions), len(batches))
-    return HandedBack(job, batches, positions)
-
-
-def _decode_setup(body: _Body) -> Setup:
-    (length,) = body.fields(_LENGTH)
-    return Setup(body.take(length), body.rest())
-
-
-def _decode_function(body: _Body) -> Function:
-    job, flags = body.fields(_FUNCTION)
-    return Function(job, flags, body.rest())
-
-
-def _decode_failed(body: _Body) -> Failed:
-    job, batch, position, seconds = _FAILED.unpack(body.take(_FAILED.size))
-    return Failed(job, batch, position, seconds, body.rest())
-
-
-def _check_column(what: str, got: int, expected: int) -> None:
-    if got != expected:
-        raise FrameError(f"{got} {what} for {expected} items")
-
-
-_DECODERS: dict[int, Callable[[_Body], Frame]] = {
-    Setup.kind: _decode_setup,
-    Function.kind: _decode_function,
-    Batch.kind: _decode_batch,
-    AskBack.kind: lambda body: AskBack(*body.fields(_ASK)),
-    Cancel.kind: lambda body: Cancel(*body.fields(_ONE)),
-    Forget.kind: lambda body: Forget(*body.fields(_ONE)),
-    Ready.kind: lambda body: Ready(*body.fields(_READY)),
-    StartFailed.kind: lambda body: StartFailed(body.rest()),
-    Results.kind: _decode_results,
-    Failed.kind: _decode_failed,
-    HandedBack.kind: _decode_handed_back,
-    Dropped.kind: lambda body: Dropped(*body.fields(_ONE)),
-    Held.kind: lambda body: Held(*body.fields(_ONE)),
-}
-
-
-def _decode(kind: int, data: bytes | bytearray) -> Frame:
-    """The frame of this kind with this body, which it keeps views of."""
-    body = _Body(memoryview(data))
-    frame = _DECODERS[kind](body)
-    body.end()
-    return frame
-
-
-class Parser:
-    """Frames out of bytes that come cut anywhere. After a FrameError it takes nothing more."""
-
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
-        self._pending = bytearray()
-        self._kind: int | None = None
-        self._length = 0
-        self.broken = False
-
-    def feed(self, data: Bytes) -> Iterator[Frame]:
-        """Yield the frames that these bytes complete."""
-        if self.broken:
-            raise FrameError("bytes after a broken frame")
-        try:
-            yield from self._feed(memoryview(data))
-        except FrameError:
-            self.broken = True
-            raise
-
-    def _feed(self, data: memoryview) -> Iterator[Frame]:
-        at = 0
-        while True:
-            if self._kind is None:
-                at += self._fill(data[at:], HEADER.size)
-                if len(self._pending) < HEADER.size:
-                    return
-                self._kind, self._length = self._open(bytes(self._pending))
-                self._pending = bytearray()
-            if not self._pending and len(data) - at >= self._length:
-                body: bytes | bytearray = bytes(data[at : at + self._length])
-                at += self._length
-            else:
-                at += self._fill(data[at:], self._length)
-                if len(self._pending) < self._length:
-                    return
-                body, self._pending = self._pending, bytearray()
-            kind, self._kind = self._kind, None
-            yield _decode(kind, body)
-
-    def _fill(self, data: memoryview, size: int) -> int:
-        taken = min(size - len(self._pending), len(data))
-        self._pending += data[:taken]
-        return taken
-
-    def _open(self, header: bytes) -> tuple[int, int]:
-        magic, version, kind, length = HEADER.unpack(header)
-        if magic != MAGIC or version != VERSION:
-            raise FrameError(f"a frame begins with {header[:3]!r} instead of {MAGIC + bytes([VERSION])!r}")
-        if kind not in _DECODERS:
-            # At once, not after a body that a broken length may make endless.
-            raise FrameError(f"no frame is of kind {kind}")
-        if length > self._limit:
-            raise FrameError(f"a frame of {length} bytes is over the limit of {self._limit}")
-        return kind, length

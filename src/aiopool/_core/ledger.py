@@ -184,6 +184,7 @@ class Ledger:
         if not job.over:
             self._deaths = 0
             job.measure(fact.seconds, 1)
+            self._books.orders.append(f.SettleFailed(job.id, batch.items[fact.position], 1))
             self._jobs.failed_in(job)
         self._spread.refill(worker, job)
 

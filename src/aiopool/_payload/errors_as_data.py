@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 from aiopool._payload import rebuilding
-from aiopool._payload.culprits import type_name
+from aiopool._payload.kinds import type_name
 from aiopool._payload.tracebacks import Frame, build, is_library, read, user_part
 from aiopool.errors import ItemExited, RemoteError
 
-__all__ = ["EXITS", "dump_error", "load_error"]
+__all__ = ["EXITS", "dump_error", "load_error", "told"]
 
 EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration, StopAsyncIteration)
 """Raised as they are, these end or confuse the event loop of whoever waits."""
@@ -28,6 +28,7 @@ EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, S
 _LONGEST_CHAIN = 20
 _MOST_RECORDS = 256
 _LONGEST_TEXT = 64 * 1024
+_LONGEST_LINE = 200
 
 # The plain descriptors: a class may override these names, forbid to set them (a frozen dataclass), or raise in them.
 _cause = BaseException.__dict__["__cause__"]
@@ -198,6 +199,17 @@ def load_error(data: bytes | memoryview) -> BaseException:
         return _Rebuilt(records, formatted).root()
     except BaseException as error:  # noqa: BLE001 - a damaged record must not lose the item
         return RemoteError(f"the item failed, and its error cannot be read: {type_name(error)}: {_text(error)}")
+
+
+def told(data: bytes | memoryview) -> str:
+    """One printable line of at most 200 characters: ``ValueError: boom``. Runs no user's code, and never raises."""
+    try:
+        told = cast("tuple[list[_Told], str]", pickle.loads(data))[0][0]  # noqa: S301
+    except BaseException as error:  # noqa: BLE001 - a damaged record; there is still something to say
+        return f"an error that cannot be read: {type_name(error)}"
+    line = " ".join(f"{told.type_name}: {told.text}".split()).removesuffix(":")
+    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[: _LONGEST_LINE + 1])
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
 
 
 class _Rebuilt:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiopool._payload.classes import InputPickler, definitions
-from aiopool._payload.culprits import blame_input
+from aiopool._payload.culprits import blame_input, vain_in_input
 from aiopool._payload.functions import FunctionBlob
 from aiopool._payload.tracebacks import without_library_frames
 from aiopool.errors import NotPicklable
@@ -61,14 +61,17 @@ def _dump_item(value: object, named: frozenset[str]) -> bytes | NotPicklable:
     """Its bytes, or what to tell; not raised, for a traceback would hold the value."""
     known = definitions()
     stream = io.BytesIO()
+    pickler = InputPickler(stream, known, named)
     try:
-        InputPickler(stream, known, named).dump(value)
+        pickler.dump(value)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Stop, in the call of a submit; a feeder's thread is never struck by one.
         refusal = NotPicklable(blame_input(value, error, lambda part: InputPickler(io.BytesIO(), known).dump(part)))
         refusal.__cause__ = without_library_frames(error)
         return refusal
+    if pickler.in_vain and (told := vain_in_input(value)) is not None:
+        return NotPicklable(told)
     return stream.getvalue()
 
 

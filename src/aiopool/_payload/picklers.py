@@ -6,6 +6,7 @@ asks for it (:meth:`Pickler.reduce_class`).
 
 from __future__ import annotations
 
+import asyncio
 import copyreg
 import dis
 import functools
@@ -22,12 +23,21 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as innards
 
-__all__ = ["Pickler", "travels_by_value"]
+__all__ = ["COPIED_IN_VAIN", "Pickler", "travels_by_value"]
 
 Reduced = Any  # What a reducer may return: a tuple of two to six parts, a name, or NotImplemented.
 
 _CachedFunction = type(functools.cache(len))
 _NEITHER_NAMED_NOR_MADE = (type(None), type(...), type(NotImplemented))  # cloudpickle has its own way with these.
+
+
+COPIED_IN_VAIN: frozenset[type] = frozenset(
+    {
+        *(asyncio.Lock, asyncio.Semaphore, asyncio.BoundedSemaphore, asyncio.Condition, asyncio.Event, asyncio.Barrier),
+        *(asyncio.Queue, asyncio.LifoQueue, asyncio.PriorityQueue),
+    }
+)
+"""What tasks of one loop wait with for each other. A copy in another process has nothing to do with the original."""
 
 
 def travels_by_value(cls: type) -> bool:
@@ -41,7 +51,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
     """Functions by value as cloudpickle does it, the types below as they should be, classes as the subclass says.
 
     ``files`` fills with the names of the source files of all code that travels by value, each with the globals that
-    :mod:`linecache` may need to find its lines.
+    :mod:`linecache` may need to find its lines. ``in_vain`` tells that something was met whose copy is of no use.
     """
 
     # In C, a dict is looked up ten times faster than cloudpickle's ChainMap; `reducer_override` asks the other half.
@@ -50,6 +60,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
     def __init__(self, file: Any) -> None:
         super().__init__(file, protocol=5)
         self.files: dict[str, dict[str, Any]] = {}
+        self.in_vain = False
 
     def reduce_class(self, cls: type) -> Reduced:
         """How a class that the other side cannot import travels."""
@@ -59,6 +70,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         """Asked by the C pickler for everything that is not a plain builtin value."""
         kind = type(obj)
         reduce = _REDUCERS.get(kind) or cloudpickle.Pickler._dispatch_table.get(kind)  # noqa: SLF001
+        if reduce is _in_vain:
+            self.in_vain = True
+            return NotImplemented
         if reduce is not None:
             return reduce(obj)
         if issubclass(kind, type):
@@ -157,6 +171,11 @@ def _reduce_text_file(obj: io.TextIOWrapper) -> Reduced:
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
 
 
+def _in_vain(_obj: Any) -> Reduced:
+    """Stands for types that are noted on the way: as an entry of the table it costs other objects nothing."""
+    return NotImplemented
+
+
 _TYPE_ALIASES: list[type] = [
     getattr(typing, name) for name in ("TypeAliasType",) if hasattr(typing, name)
 ]  # From 3.12.
@@ -169,4 +188,5 @@ _REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     weakref.WeakValueDictionary: _reduce_weak_mapping,
     threading.local: _reduce_thread_local,
     io.TextIOWrapper: _reduce_text_file,
+    **dict.fromkeys(COPIED_IN_VAIN, _in_vain),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from aiopool._runtime.results import Ending, RawFailure, Results, Segment
 from aiopool._runtime.runs import JobSpec, Run, Runs, on_surface
 from aiopool._runtime.thread import IOThread
 from aiopool.engines.base import Engine
-from aiopool.errors import AiopoolError, FrameError, InternalError, WorkerLost, WorkerStartFailed
+from aiopool.errors import AiopoolError, FrameError, InternalError, ItemTimeout, WorkerLost, WorkerStartFailed
 from aiopool.options import PoolOptions
 from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo, WorkerState
 
@@ -56,6 +57,7 @@ class Driver:
         self._job_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
+        self._failed: tuple[WorkerProxy, frames.Failed] | None = None
         self._start_error: BaseException | None = None
         self._start_failed = ""
         self._failing = False
@@ -71,12 +73,30 @@ class Driver:
             f.Kill: self._kill,
             f.Supply: self._runs.supply,
             f.Recode: self._runs.recode,
+            f.SendPing: lambda order: self._send(order.worker, frames.Ping()),
+            f.SettleFailed: self._settle_failed,
+            f.SettleTimedOut: self._settle_timed_out,
             f.SettleLost: self._settle_lost,
             f.End: self._end,
             f.EndStartFailed: self._end_start_failed,
             f.Reached: lambda order: self._reached.pop(order.token).end(Ending("done")),
             f.PoolEnded: lambda _: self._pool_ended(),
             f.WakeAt: self._wake_at,
+        }
+
+        self._hearing: dict[type, Callable[[WorkerProxy, Any], None]] = {
+            frames.Ready: self._on_ready,
+            frames.StartFailed: self._on_start_failed,
+            frames.Results: self._on_results,
+            frames.Failed: self._on_failed,
+            frames.HandedBack: lambda worker, frame: self._tell(
+                f.Returned(worker.id, frame.job, frame.batches, frame.positions)
+            ),
+            frames.Dropped: lambda worker, frame: self._tell(f.Cleared(worker.id, frame.job)),
+            frames.Held: lambda worker, frame: self._tell(f.CancelHeld(worker.id, frame.job)),
+            frames.Overdue: lambda worker, frame: self._tell(f.ItemOverdue(worker.id, frame.batch, frame.position)),
+            frames.Pong: lambda worker, _: self._tell(f.WorkerAnswered(worker.id)),
+            frames.Reported: lambda worker, frame: worker.take_report(frame.fraction, bytes(frame.text)),
         }
 
     # --- any thread ------------------------------------------------------------------------------------------------
@@ -186,11 +206,37 @@ class Driver:
 
     # --- how jobs end ----------------------------------------------------------------------------------------------
 
+    def _settle_failed(self, order: f.SettleFailed) -> None:
+        run = self._runs.get(order.job)
+        if run is None or self._failed is None:
+            return
+        worker, frame = self._failed
+        failure = RawFailure(
+            order.index,
+            bytes(frame.error),
+            attempts=order.attempts,
+            worker=worker.index,
+            pid=worker.pid,
+            seconds=frame.seconds,
+        )
+        run.results.fail(failure)
+
+    def _settle_timed_out(self, order: f.SettleTimedOut) -> None:
+        run = self._runs.get(order.job)
+        if run is not None:
+            error = ItemTimeout(f"it did not end within {run.spec.timeout:g} s")
+            self._settle_by_death(run, order, error)
+
     def _settle_lost(self, order: f.SettleLost) -> None:
         run, worker = self._runs.get(order.job), self._workers[order.worker]
         if run is not None:
             error = WorkerLost(worker.obituary(), worker.pid, worker.exitcode, worker.tail())
-            run.results.fail(RawFailure(order.index, error, worker=worker.index, pid=worker.pid))
+            self._settle_by_death(run, order, error)
+
+    def _settle_by_death(self, run: Run, order: f.SettleTimedOut | f.SettleLost, error: Exception) -> None:
+        worker = self._workers[order.worker]
+        failure = RawFailure(order.index, error, attempts=order.attempts, worker=worker.index, pid=worker.pid)
+        run.results.fail(failure)
 
     def _end(self, order: f.End) -> None:
         run = self._runs.get(order.job)
@@ -232,20 +278,22 @@ class Driver:
             self._start_error, self._start_failed = error, "starting a process raised"
             self._io.loop.call_soon(self._on_death, proxy)
             return
-        config = json.dumps({"path": [str(entry) for entry in sys.path]})
+        config = json.dumps({"path": [str(entry) for entry in sys.path], "index": order.index})
         proxy.send(frames.Setup(config.encode(), _payload.dump_shared(list(self._initializers))))
         proxy.flush()
 
     def _send_function(self, order: f.SendFunction) -> None:
         run = self._run(order.job)
-        self._send(order.worker, frames.Function(order.job, run.spec.flags, run.spec.function))
+        spec = run.spec
+        self._send(order.worker, frames.Function(order.job, spec.flags, spec.settings, spec.function))
 
     def _send_batch(self, order: f.SendBatch) -> None:
         run = self._run(order.job)
         run.workers.add(order.worker)
         items, encoded = run.batches.pop(order.batch)
         lanes = min(order.lanes, frames.MOST_LANES)
-        self._send(order.worker, frames.Batch(order.job, order.batch, lanes, items, encoded.shared, encoded.blobs))
+        batch = frames.Batch(order.job, order.batch, lanes, order.attempt, items, encoded.shared, encoded.blobs)
+        self._send(order.worker, batch)
 
     def _run(self, job: int) -> Run:
         run = self._runs.get(job)
@@ -266,26 +314,19 @@ class Driver:
         self._workers[order.worker].kill(order.why)
 
     def _on_frame(self, worker: WorkerProxy, frame: frames.Frame) -> None:
-        match frame:
-            case frames.Results():
-                self._on_results(worker, frame)
-            case frames.Failed():
-                self._on_failed(worker, frame)
-            case frames.HandedBack():
-                self._tell(f.Returned(worker.id, frame.job, frame.batches, frame.positions))
-            case frames.Dropped():
-                self._tell(f.Cleared(worker.id, frame.job))
-            case frames.Held():
-                self._tell(f.CancelHeld(worker.id, frame.job))
-            case frames.Ready():
-                self._start_error = None
-                self._tell(f.WorkerReady(worker.id))
-            case frames.StartFailed():
-                self._start_error = _payload.load_error(bytes(frame.error))
-                self._start_failed = "the initializer raised"
-                self._tell(f.WorkerBroken(worker.id))
-            case _:
-                raise FrameError(f"a worker does not send {type(frame).__name__}")
+        heard = self._hearing.get(type(frame))
+        if heard is None:
+            raise FrameError(f"a worker does not send {type(frame).__name__}")
+        heard(worker, frame)
+
+    def _on_ready(self, worker: WorkerProxy, _: frames.Ready) -> None:
+        self._start_error = None
+        self._tell(f.WorkerReady(worker.id))
+
+    def _on_start_failed(self, worker: WorkerProxy, frame: frames.StartFailed) -> None:
+        self._start_error = _payload.load_error(bytes(frame.error))
+        self._start_failed = "the initializer raised"
+        self._tell(f.WorkerBroken(worker.id))
 
     def _on_results(self, worker: WorkerProxy, frame: frames.Results) -> None:
         batch = self._ledger.batch(worker.id, frame.batch)
@@ -301,20 +342,27 @@ class Driver:
         self._carry_out(orders)
 
     def _on_failed(self, worker: WorkerProxy, frame: frames.Failed) -> None:
-        batch = self._ledger.batch(worker.id, frame.batch)
-        run = self._runs.get(batch.job.id)
-        orders = self._ledger.tell(
-            f.ItemFailed(worker.id, frame.batch, frame.position, frame.seconds), time.monotonic()
-        )
-        if run is not None:
-            index = batch.items[frame.position]
-            run.results.fail(
-                RawFailure(index, bytes(frame.error), worker=worker.index, pid=worker.pid, seconds=frame.seconds)
+        # The ledger says whether this was the item's last attempt; only then is the error wanted.
+        self._failed = worker, frame
+        try:
+            self._tell(
+                f.ItemFailed(
+                    worker.id,
+                    frame.batch,
+                    frame.position,
+                    frame.seconds,
+                    may_retry=bool(frame.flags & frames.Failed.MAY_RETRY),
+                    timed_out=bool(frame.flags & frames.Failed.TIMED_OUT),
+                    after=frame.after if frame.after >= 0 else None,
+                    chance=random.random(),  # noqa: S311 - it spreads retries in time
+                )
             )
-        self._carry_out(orders)
+        finally:
+            self._failed = None
 
     def _on_death(self, worker: WorkerProxy) -> None:
-        self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping()))
+        chance = random.random()  # noqa: S311 - the same
+        self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping(), chance))
         del self._workers[worker.id]
         if self._ledger.state == "closed":
             self._pool_ended()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import math
 import signal
 from collections import deque
 from collections.abc import Callable
 
-from aiopool._core import frames
+from aiopool._core import frames, wire
 from aiopool.engines.base import Death, Link
 from aiopool.errors import FrameError
 from aiopool.telemetry import Surface
@@ -32,13 +33,14 @@ class WorkerProxy:
         self.index = index
         self.link: Link | None = None
         self.surface: Surface | None = None
+        self.report: tuple[float | None, str] | None = None
         self.why = ""
         self.exitcode: int | None = None
         self._death: Death | None = None
         self._on_frame = on_frame
         self._on_death = on_death
         self._on_output = on_output
-        self._parser = frames.Parser()
+        self._parser = wire.Parser()
         self._parts: list[frames.Bytes] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
@@ -53,7 +55,7 @@ class WorkerProxy:
 
     def send(self, frame: frames.Frame) -> None:
         """Queue a frame; what is queued goes out together with :meth:`flush`."""
-        self._parts.extend(frames.encode(frame))
+        self._parts.extend(wire.encode(frame))
 
     def flush(self) -> None:
         """Send what is queued."""
@@ -101,6 +103,10 @@ class WorkerProxy:
         if lines:
             self._tail.extend(lines)
             self._on_output(self, "".join(f"{line}\n" for line in lines))
+
+    def take_report(self, fraction: float, text: bytes) -> None:
+        """What an item of it says of how far it is."""
+        self.report = (None if math.isnan(fraction) else fraction), text.decode("utf-8", "replace")
 
     def died(self, death: Death) -> None:
         """The process is gone."""

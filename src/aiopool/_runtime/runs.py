@@ -42,6 +42,11 @@ class JobSpec:
     stop_on_failure: bool = True
     single: bool = False
     pinned: bool = False
+    timeout: float | None = None
+    retries: int = 0
+    backoff: float | None = None
+    rate: float | None = None
+    settings: bytes = b""
     encode: Encode
     value_of: Callable[[int], object]
     keep: Callable[[int, Sequence[object]], None] | None = None
@@ -122,6 +127,10 @@ class Runs:
                 stop_on_failure=spec.stop_on_failure,
                 single=spec.single,
                 pinned=spec.pinned,
+                timeout=spec.timeout,
+                retries=spec.retries,
+                backoff=spec.backoff,
+                rate=spec.rate,
             )
         )
         for items, encoded in spec.brought:

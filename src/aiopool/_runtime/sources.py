@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import io
+import itertools
+import threading
+import types
+import weakref
 from collections import deque
 from collections.abc import (
     AsyncIterable,
+    AsyncIterator,
     Callable,
     ItemsView,
     Iterable,
+    Iterator,
     KeysView,
     Mapping,
     Sequence,
@@ -16,13 +23,15 @@ from collections.abc import (
     ValuesView,
 )
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiopool._runtime.feeder import Feeder
 from aiopool.errors import InputError
 
 COPIED = (list, tuple, deque, AbstractSet, Mapping, KeysView, ValuesView, ItemsView)
+ENDLESS = (itertools.repeat, itertools.count, itertools.cycle)
+"""Zipped with these, an input is as long as it is without them, and never waits for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +55,17 @@ def source_of(iterables: Sequence[object], *, example: str) -> Source:
         if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
             raise InputError("an async iterator cannot be zipped with other inputs: zip them in one async generator")
         ready = [_copied(iterable) for iterable in iterables]
-        sizes = [len(values) if isinstance(values, Sized) else None for values in ready]
+        sizes = [_size(values) for values in ready if not isinstance(values, ENDLESS)]
         known = [size for size in sizes if size is not None]
         zipped: Iterable[object] = zip(*ready, strict=False)
-        return _read_once(zipped, min(known) if len(known) == len(sizes) else None)
+        return _claiming(ready, _read_once(zipped, min(known) if known and len(known) == len(sizes) else None))
     (iterable,) = iterables
     if isinstance(iterable, AsyncIterable):
-        return _async(iterable)
+        return _claiming([iterable], _async(iterable))
     values = _copied(iterable)
     if isinstance(values, list | tuple | range):
         return _sequence(values)
-    return _read_once(values, len(values) if isinstance(values, Sized) else None)
+    return _claiming([values], _read_once(values, _size(values)))
 
 
 def chosen(indices: Sequence[int], value_of: Callable[[int], object]) -> Source:
@@ -118,9 +127,49 @@ def _copied(iterable: Any) -> Iterable[object]:
     return list(iterable) if isinstance(iterable, COPIED) else iterable
 
 
+def _size(values: object) -> int | None:
+    """How many there are, if that is known: what only passes another input on (a progress bar) may not know."""
+    try:
+        return len(values) if isinstance(values, Sized) else None
+    except TypeError:
+        return None
+
+
+# --- iterators that are being read ---------------------------------------------------------------------------------
+
+_claims: weakref.WeakKeyDictionary[Feeder, Sequence[object]] = weakref.WeakKeyDictionary()
+_claiming_lock = threading.Lock()
+
+
+def _claiming(inputs: Sequence[object], source: Source) -> Source:
+    """The same source, which claims its iterators when it begins to be read: two jobs would each get some of them."""
+    iterators = [each for each in inputs if isinstance(each, Iterator | AsyncIterator)]
+    if not iterators:
+        return source
+
+    def feed(feeder: Feeder) -> None:
+        with _claiming_lock:
+            _claims[feeder] = iterators
+        source.feed(feeder)
+
+    return replace(source, feed=feed)
+
+
+def _is_claimed(iterable: object) -> bool:
+    """Whether a job that has not ended reads this iterator."""
+    with _claiming_lock:
+        return any(
+            each is iterable and not feeder.credit.stopped for feeder, claimed in _claims.items() for each in claimed
+        )
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
 def _check(iterable: object, example: str) -> None:
     """Refuse what would be iterated to nobody's use, saying what to write instead."""
-    name = type(iterable).__name__
+    kind = type(iterable)
+    name = kind.__name__
     if isinstance(iterable, str | bytes | bytearray):
         raise InputError(f"a single {name} would be taken apart character by character; pass [value] to map over one")
     if name == "DataFrame" and hasattr(iterable, "columns"):
@@ -128,9 +177,64 @@ def _check(iterable: object, example: str) -> None:
             "a DataFrame would be iterated over its column names; pass df.itertuples(index=False) for its rows, "
             'df.to_dict("records") for rows as dicts, or df["column"] for one column'
         )
+    # Asked of the type, because a mock or a lazy object has every attribute.
+    if hasattr(kind, "shape") and iterable.shape == ():  # type: ignore[attr-defined]  # just seen
+        raise InputError(f"a single value ({name} without dimensions) cannot be iterated; pass [value] to map over one")
     if inspect.iscoroutine(iterable):
         raise InputError("a coroutine was passed as the data: await it first")
     if inspect.isroutine(iterable):
         raise InputError(f"a function was passed as the data; call it, or write {example} with the function first")
-    if not isinstance(iterable, Iterable | AsyncIterable) and not hasattr(iterable, "__getitem__"):
-        raise InputError(f"{name} cannot be iterated: pass a list, a generator or another iterable, as in {example}")
+    _check_iterator(iterable)
+    if isinstance(iterable, Iterable | AsyncIterable) or hasattr(kind, "__getitem__"):
+        return
+    if isinstance(iterable, type):
+        raise InputError(f"the class {iterable.__name__} was passed as the data: pass what it makes, as in {example}")
+    if hasattr(kind, "get") and hasattr(kind, "put"):
+        raise InputError(_of_queue(iterable))
+    raise InputError(f"{name} cannot be iterated: pass a list, a generator or another iterable, as in {example}")
+
+
+def _check_iterator(iterable: object) -> None:
+    """Refuse what gives its values once and has given them, or gives them to somebody else."""
+    if isinstance(iterable, io.IOBase) and iterable.closed:
+        raise InputError("the file is closed: open it again, and leave its `with` when the results have come")
+    state = _state(iterable)
+    if state == inspect.GEN_CLOSED:
+        raise InputError(
+            f"{_called(iterable)} has been used up: it gives its values once. Make another one, or keep them in a "
+            "list first: values = list(...)"
+        )
+    if state == inspect.GEN_RUNNING or _is_claimed(iterable):
+        raise InputError(
+            f"{_called(iterable)} is being read already, and each reader would get some of its values. Make another "
+            "one, or keep them in a list first: values = list(...)"
+        )
+
+
+def _state(iterable: object) -> str:
+    """How far a generator is, as :mod:`inspect` calls it; empty for anything else."""
+    if isinstance(iterable, types.GeneratorType):
+        return inspect.getgeneratorstate(iterable)
+    if isinstance(iterable, types.AsyncGeneratorType):
+        # As inspect.getasyncgenstate() of Python 3.12.
+        if iterable.ag_running:
+            return inspect.GEN_RUNNING
+        return inspect.GEN_CLOSED if iterable.ag_frame is None else inspect.GEN_SUSPENDED
+    return ""
+
+
+def _called(iterable: object) -> str:
+    if isinstance(iterable, types.GeneratorType | types.AsyncGeneratorType):
+        kind = "generator" if isinstance(iterable, types.GeneratorType) else "async generator"
+        return f"the {kind} {iterable.__qualname__.rpartition('<locals>.')[2]}"
+    return f"the iterator ({type(iterable).__name__})"
+
+
+def _of_queue(queue: Any) -> str:
+    name = type(queue).__name__
+    if inspect.iscoroutinefunction(queue.get):
+        return (
+            f"{name} cannot be iterated; write an async generator, `async def items():` with "
+            "`while (item := await queue.get()) is not None: yield item`, and pass items()"
+        )
+    return f"{name} cannot be iterated; pass iter(queue.get, None), which ends when somebody puts None"

@@ -11,7 +11,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from aiopool._core import frames
+from aiopool._core import frames, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class Pipes:
         """Send a frame, or queue it behind what waits already."""
         if self._is_clone:
             os._exit(0)
-        parts = [memoryview(part) for part in frames.encode(frame) if len(part)]
+        parts = [memoryview(part) for part in wire.encode(frame) if len(part)]
         with self._lock:
             waiting = bool(self._backlog)
             self._backlog.extend(parts)
@@ -106,7 +106,7 @@ class Link(threading.Thread):
         super().__init__(name="aiopool-link", daemon=True)
         self._pipes = pipes
         self._runner = runner
-        self._parser = frames.Parser()
+        self._parser = wire.Parser()
         self._flush_at = inf
         self._interrupt_at = inf
         self._handlers: dict[type, Callable[[Any], object]] = {

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import cast
 
-from aiopool import _payload
+from aiopool import _payload, inside
 from aiopool._core import frames
 from aiopool._worker.link import Link, Pipes
 from aiopool._worker.runner import Runner
@@ -65,6 +65,7 @@ def _set_up(runner: Runner, pipes: Pipes) -> bool:
         config = json.loads(bytes(frame.config))
         # Only now: a signal.py or types.py in the notebook's folder must not stand in for what we import ourselves.
         sys.path[:] = config["path"]
+        inside.become_worker(config["index"])
         for initializer in _payload.load_shared(frame.initializers):
             initialized = _payload.load_function(cast("bytes", initializer))()
             if inspect.iscoroutine(initialized):

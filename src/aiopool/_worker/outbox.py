@@ -59,7 +59,7 @@ class Outbox:
         entry.batch.done += 1
         data = _payload.dump_error(error)
         self.flush()
-        self._send(frames.Failed(job.id, entry.batch.id, entry.position, seconds, data))
+        self._send(frames.Failed(job.id, entry.batch.id, entry.position, seconds, 0, -1.0, data))
 
     def flush(self) -> None:
         """Send everything that has ended. Called by whoever runs items and, while they are busy, by the link thread."""

@@ -18,11 +18,13 @@ from aiopool._core import frames
 class BatchRun:
     """One batch while it is here. ``done`` is counted by whoever runs items, ``back`` by the link thread only."""
 
-    __slots__ = ("back", "done", "id", "size")
+    __slots__ = ("attempt", "back", "done", "id", "job", "size")
 
-    def __init__(self, batch: int, size: int) -> None:
+    def __init__(self, job: JobRun, batch: int, size: int, attempt: int) -> None:
+        self.job = job
         self.id = batch
         self.size = size
+        self.attempt = attempt
         self.done = 0
         self.back = 0
 
@@ -113,7 +115,7 @@ class JobRun:
     def add(self, frame: frames.Batch) -> None:
         """Queue the items of a batch."""
         self.lanes = frame.lanes
-        batch = BatchRun(frame.batch, len(frame.items))
+        batch = BatchRun(self, frame.batch, len(frame.items), frame.attempt)
         plain = _payload.load_shared(frame.shared) if len(frame.shared) else []
         positions = range(batch.size)
         if not frame.blobs:
