@@ -213,11 +213,14 @@ def promise() -> Results:
     return Results(1, prefilled={0: None})
 
 
-def dumped(fn: Any) -> _payload.FunctionBlob:
-    """The function as it is now, pickled; raises for what is not a function, and what cannot travel."""
+def dumped(fn: Any, retry_on: tuple[type[Exception], ...] | None = None) -> _payload.FunctionBlob:
+    """The function as it is now, pickled; raises for what is not a function, and what cannot travel.
+
+    ``retry_on`` travels with it: a worker must know an exception class of a cell by the function's own copy of it.
+    """
     if not callable(fn):
         raise InputError(f"the first argument must be a function, but {_instead_of_function(fn)}")
-    return _payload.dump_function(fn)
+    return _payload.dump_function(fn, retry_on)
 
 
 def _instead_of_function(value: Any) -> str:

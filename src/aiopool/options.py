@@ -121,16 +121,17 @@ def refuse_unknown(unknown: Mapping[str, object], known: tuple[str, ...]) -> Non
 
 
 class MapKeywords(TypedDict, total=False):
-    """The options of a map as keywords, for signatures: editors complete them, type checkers refuse others."""
+    """The options of a map as keywords, for signatures: editors complete them, type checkers refuse others.
+
+    All but ``on_error`` and ``unpack``, which say what comes out and what goes in.
+    """
 
     concurrency: int | None
     timeout: float | None
     retries: int
     backoff: Backoff
     retry_on: RetryOn
-    on_error: OnError
     rate: float | None
-    unpack: bool
     batch: int | Literal["auto"]
     window: int | None
     total: int | None

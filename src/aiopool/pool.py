@@ -9,9 +9,9 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from aiopool import _payload
 from aiopool._payload.refs import Ref
@@ -22,11 +22,13 @@ from aiopool.engines.registry import find
 from aiopool.errors import OptionError, PoolClosed
 from aiopool.job import Handle, Job
 from aiopool.opening import Opening, dumped, promise
-from aiopool.options import Backoff, MapKeywords, MapOptions, OnError, PoolOptions, Progress, RetryOn
+from aiopool.options import Backoff, MapOptions, OnError, PoolOptions, Progress, RetryOn
+from aiopool.signatures import as_map, as_starmap
 from aiopool.telemetry import PoolSnapshot, WorkerInfo
 
 __all__ = ["Pool", "Worker"]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -119,17 +121,7 @@ class Pool:
 
     # --- work ------------------------------------------------------------------------------------------------------
 
-    @overload
-    def map(
-        self,
-        fn: Callable[..., Awaitable[R]],
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        **options: Unpack[MapKeywords],
-    ) -> Job[R]: ...
-    @overload
-    def map(
-        self, fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapKeywords]
-    ) -> Job[R]: ...
+    @as_map
     def map(
         self,
         fn: Callable[..., Any],
@@ -176,24 +168,24 @@ class Pool:
                 **unknown,
             }
         )
-        function = dumped(fn)
+        return self.open_map(fn, iterables, options)
+
+    def open_map(self, fn: Callable[..., Any], iterables: Sequence[object], options: MapOptions) -> Job[Any]:
+        """As :meth:`map`, with options that have been checked."""
+        retry_on = options.retry_on if isinstance(options.retry_on, tuple) else (options.retry_on,)
+        function = dumped(fn, retry_on)
         source = source_of(iterables, example=f"pmap({function.name}, data)")
         return self._opening.map(function, source, options, zipped=len(iterables) > 1)
 
-    @overload
-    def starmap(
-        self, fn: Callable[..., Awaitable[R]], pairs: Iterable[Any], **options: Unpack[MapKeywords]
-    ) -> Job[R]: ...
-    @overload
-    def starmap(self, fn: Callable[..., R], pairs: Iterable[Any], **options: Unpack[MapKeywords]) -> Job[R]: ...
+    @as_starmap
     def starmap(self, fn: Callable[..., Any], pairs: Iterable[Any], **options: Any) -> Job[Any]:
         """As :meth:`map` with ``unpack=True``: a tuple becomes ``fn(*item)``, a mapping ``fn(**item)``."""
-        return self.map(fn, pairs, **{"unpack": True, **options})
+        return self.open_map(fn, (pairs,), MapOptions.of({"unpack": True, **options}))
 
     @overload
-    def submit(self, fn: Callable[..., Awaitable[R]], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def submit(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
     @overload
-    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Handle[R]: ...
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Run ``fn(*args, **kwargs)`` once, on one worker, at most once: ``value = await pool.submit(fn, 1)``."""
         return self._opening.submit(dumped(fn), (args, kwargs))

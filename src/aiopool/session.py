@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import Any, Literal, TypeVar, Unpack, overload
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any, Literal
 
 from aiopool.engines.registry import find
 from aiopool.job import Job
-from aiopool.options import Backoff, MapKeywords, MapOptions, OnError, PoolOptions, Progress, RetryOn
+from aiopool.options import Backoff, MapOptions, OnError, PoolOptions, Progress, RetryOn
 from aiopool.pool import Pool
 from aiopool.registry import registry
+from aiopool.signatures import as_map
 
 __all__ = ["configure", "get_pool", "jobs", "last_job", "pmap"]
-
-R = TypeVar("R")
 
 IDLE_SECONDS = 600.0
 """After how long without work a worker of the shared pool ends."""
@@ -74,14 +73,7 @@ def configure(*, workers: int | None = None, engine: str | None = None, concurre
             pool.resize(workers)
 
 
-@overload
-def pmap(
-    fn: Callable[..., Awaitable[R]], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapKeywords]
-) -> Job[R]: ...
-@overload
-def pmap(
-    fn: Callable[..., R], *iterables: Iterable[Any] | AsyncIterable[Any], **options: Unpack[MapKeywords]
-) -> Job[R]: ...
+@as_map
 def pmap(
     fn: Callable[..., Any],
     *iterables: Iterable[Any] | AsyncIterable[Any],
@@ -142,28 +134,29 @@ def pmap(
     Raises, in the call: :class:`OptionError` for an option that does not exist or cannot be, :class:`InputError` for
     data that cannot be mapped over, :class:`NotPicklable` for a function that cannot travel.
     """
-    return get_pool().map(
-        fn,
-        *iterables,
-        concurrency=_session.concurrency if concurrency is None else concurrency,
-        timeout=timeout,
-        retries=retries,
-        backoff=backoff,
-        retry_on=retry_on,
-        on_error=on_error,
-        rate=rate,
-        unpack=unpack,
-        batch=batch,
-        window=window,
-        total=total,
-        label=label,
-        seed=seed,
-        rerun_lost=rerun_lost,
-        desc=desc,
-        progress=progress,
-        detach=detach,
-        **unknown,
+    options = MapOptions.of(
+        {
+            "concurrency": _session.concurrency if concurrency is None else concurrency,
+            "timeout": timeout,
+            "retries": retries,
+            "backoff": backoff,
+            "retry_on": retry_on,
+            "on_error": on_error,
+            "rate": rate,
+            "unpack": unpack,
+            "batch": batch,
+            "window": window,
+            "total": total,
+            "label": label,
+            "seed": seed,
+            "rerun_lost": rerun_lost,
+            "desc": desc,
+            "progress": progress,
+            "detach": detach,
+            **unknown,
+        }
     )
+    return get_pool().open_map(fn, iterables, options)
 
 
 def last_job() -> Job[Any] | None:

@@ -37,7 +37,7 @@ def test_a_big_global_is_named_with_its_size_and_what_to_write(notebook):
     assert str(warning.message) == (
         "`f` uses the global `table` (bytes, 12.0 MB), which is sent to every worker with each job. Make `table` an "
         "argument of the function and put it once (ref = aiopool.get_pool().put(table); "
-        "pmap(functools.partial(f, table=ref), data)), or load it in the worker, by a function with "
+        "pmap(functools.partial(f, table=ref), data)), or load it in the worker, in a function with "
         "@aiopool.per_worker above it."
     )
 

@@ -257,6 +257,7 @@ def test_what_a_library_needs_for_itself_travels(notebook):
 
 BOUND = {
     "a loop": "asyncio.new_event_loop()",
+    "a closed loop": "closed",
     "a client that holds a loop": "Client(asyncio.new_event_loop())",
     "a client for async with": "AsyncClient()",
     "a stream": "asyncio.StreamReader(loop=loop)",
@@ -270,7 +271,8 @@ def test_what_belongs_to_the_notebooks_loop_is_to_be_made_once_per_worker(kind, 
         f"""
         import asyncio, threading
         from tests.payload.work import AsyncClient, Client
-        loop = asyncio.new_event_loop()
+        loop, closed = asyncio.new_event_loop(), asyncio.new_event_loop()
+        closed.close()
         client = {BOUND[kind]}
         async def f(x): return client
         """
@@ -282,6 +284,14 @@ def test_what_belongs_to_the_notebooks_loop_is_to_be_made_once_per_worker(kind, 
     assert "@aiopool.per_worker" in str(caught.value)
     notebook["loop"].close()
     getattr(notebook["client"], "close", int)()
+
+
+def test_a_big_array_beside_it_is_not_blamed(notebook):
+    """Big buffers are written in a way of their own; that is no failure."""
+    notebook.cell("import numpy, threading\ntable = numpy.zeros(1_000_000)\nlock = threading.Lock()")
+    notebook.cell("def f(x): return table, lock")
+    with pytest.raises(NotPicklable, match="`f` uses the global `lock`"):
+        payload.dump_function(notebook["f"])
 
 
 def test_an_interrupt_while_pickling_is_an_interrupt(notebook):

@@ -48,7 +48,7 @@ def warn_of_captures(name: str, fn: object, size_of: Callable[[object], int]) ->
         f"`{name}` uses {', '.join(capture.told for capture in new)}, which {'are' if many else 'is'} sent to every "
         f"worker with each job. Make `{first}` an argument of the function and put it once "
         f"(ref = aiopool.get_pool().put({first}); pmap(functools.partial({name}, {first}=ref), data)), or load it in "
-        "the worker, by a function with @aiopool.per_worker above it.",
+        "the worker, in a function with @aiopool.per_worker above it.",
         UserWarning,
         stacklevel=_level_of_the_user(),
     )

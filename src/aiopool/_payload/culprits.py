@@ -22,7 +22,11 @@ from aiopool._payload.picklers import COPIED_IN_VAIN
 
 __all__ = ["blame_function", "blame_input", "blame_result", "blame_retry_on", "vain_in_function", "vain_in_input"]
 
-_STANDARD_REFUSAL = re.compile(r"can(no|')t pickle ", re.IGNORECASE)
+_STANDARD_REFUSALS = {
+    TypeError: re.compile(r"can(no|')t pickle ", re.IGNORECASE),
+    pickle.PicklingError: re.compile(r"can(no|')t pickle ", re.IGNORECASE),
+    RuntimeError: re.compile(r".* should only be shared between processes through inheritance"),
+}
 
 Try = Callable[[Any], object]
 
@@ -92,7 +96,7 @@ def _reason(error: BaseException) -> str:
         text = str(error)
     except BaseException:  # noqa: BLE001 - a user's exception may fail in its own message
         text = "its message cannot be shown"
-    if issubclass(type(error), TypeError | pickle.PicklingError) and _STANDARD_REFUSAL.match(text):
+    if any(issubclass(type(error), kind) and said.match(text) for kind, said in _STANDARD_REFUSALS.items()):
         return ""
     return f": {type_name(error)}: {text.removesuffix('.')}" if text else f": {type_name(error)}"
 

@@ -136,5 +136,6 @@ class _Sink:
         self.size = 0
 
     def write(self, data: Any) -> int:
-        self.size += len(data)
-        return len(data)
+        size = memoryview(data).nbytes  # Big arrays come as a PickleBuffer, which has no length.
+        self.size += size
+        return size

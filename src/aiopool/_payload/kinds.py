@@ -31,11 +31,14 @@ FUNCTION_ADVICE = {
         "Workers are processes of their own, so a lock of this one guards nothing there. "
         f"Create it inside the function, {_ONCE}."
     ),
-    "async lock": f"{_COPY}, so it would guard nothing between them. Write concurrency=1, {_ONCE} make one.",
+    "async lock": (
+        f"{_COPY}, so it would guard nothing between them. Write concurrency=1 instead, or, for what a worker has of "
+        "its own, make it once per worker with @aiopool.per_worker."
+    ),
     "limit": f"{_COPY}, so it would not limit the job. Write pmap(..., concurrency=N) instead, or rate=N.",
     "event": f"{_COPY}, which nobody here can set. To end the job write job.cancel(), to hold it job.pause().",
     "queue": (
-        f"{_COPY}. What you would put in it, return, and read with `async for value in job`; "
+        f"{_COPY}. Return what you would put in it, and read it with `async for value in job`; "
         "what you would take out of it is the data of the map."
     ),
     "shared": "It is shared with the children of multiprocessing only. Return values instead, and add them up here.",
@@ -45,9 +48,10 @@ FUNCTION_ADVICE = {
     "coroutine": "Await it first, and use what it returns.",
     "asyncio": "It belongs to this event loop. Await it first and use its result, or create it inside the function.",
     "loop": (
-        "It belongs to the event loop of the notebook or script, and each worker has a loop of its own: make one per "
-        "worker, by a function with @aiopool.per_worker above it."
+        "It belongs to the event loop of the notebook or script, and each worker has a loop of its own. Make one per "
+        "worker, in a function with @aiopool.per_worker above it."
     ),
+    "future": "Wait for it first, and use its result.",
     "notebook": "It lives in the notebook's kernel. Return a value from the function, and use it here on the results.",
     "pool": "Pools and jobs stay where they were made. Use their results.",
     "": f"Create it inside the function, {_ONCE}.",
@@ -106,6 +110,7 @@ _KINDS = {
     "asyncio.queues.Queue": "queue",
     "_asyncio.Future": "asyncio",
     "asyncio.futures.Future": "asyncio",
+    "concurrent.futures._base.Future": "future",
     "asyncio.events.AbstractEventLoop": "loop",
     "asyncio.events.AbstractServer": "loop",
     "asyncio.transports.BaseTransport": "loop",

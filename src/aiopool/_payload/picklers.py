@@ -18,7 +18,7 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle
 from cloudpickle import cloudpickle as innards
@@ -168,6 +168,11 @@ def _reduce_text_file(obj: io.TextIOWrapper) -> Reduced:
     for name in ("stdout", "stderr"):
         if obj is getattr(sys, name):
             return getattr, (sys, name)
+    return _refuse(obj)
+
+
+def _refuse(obj: Any) -> NoReturn:
+    """As what cannot be pickled does: an event loop can, once it is closed, and then fails in the worker."""
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
 
 
@@ -188,5 +193,6 @@ _REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     weakref.WeakValueDictionary: _reduce_weak_mapping,
     threading.local: _reduce_thread_local,
     io.TextIOWrapper: _reduce_text_file,
+    asyncio.SelectorEventLoop: _refuse,
     **dict.fromkeys(COPIED_IN_VAIN, _in_vain),
 }
