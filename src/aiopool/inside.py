@@ -68,6 +68,15 @@ class Running(Protocol):
     def report(self, fraction: float | None, text: str) -> None:
         """Take what it says of itself."""
 
+    def hold(self) -> None:
+        """Stop its clock, and hold its timeout and its job's cancel until as many calls of :meth:`release`.
+
+        Any thread. Call it first, and ``release`` in a ``finally``: from its return on nothing is raised in the item.
+        """
+
+    def release(self) -> None:
+        """Let its clock go on. What was held strikes now, if nobody else holds it."""
+
 
 running: ContextVar[Running | None] = ContextVar("aiopool item", default=None)
 """The item of this context, and of every task and thread that took over a copy of it."""

@@ -37,6 +37,7 @@ class Opening:
 
     def map(
         self,
+        fn: Callable[..., Any],
         function: _payload.FunctionBlob,
         source: Source,
         options: MapOptions,
@@ -45,7 +46,10 @@ class Opening:
         have: Mapping[int, object] | None = None,
         total: int | None = None,
     ) -> Job[Any]:
-        """A job over a source; a retry also ``have``s the values that there are, of ``total`` items."""
+        """A job over a source; a retry also ``have``s the values that there are, of ``total`` items.
+
+        ``function`` is ``fn`` as it was when it was dumped: a retry that changes nothing runs that again.
+        """
         # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
         concurrency = options.concurrency
         if concurrency is None and function.is_async:
@@ -78,17 +82,19 @@ class Opening:
         )
 
         def again(
-            fn: Callable[..., Any] | None,
+            mended: Callable[..., Any] | None,
             changed: Mapping[str, Any],
             missing: Sequence[int],
             have: Mapping[int, object],
         ) -> Job[Any]:
-            mended = function if fn is None else dumped(fn)
             given = {name: getattr(options, name) for name in options.__slots__} | dict(changed)
+            now = MapOptions.of(given)
+            as_it_was = mended is None and now.exceptions == options.exceptions
             return self.map(
-                mended,
+                mended or fn,
+                function if as_it_was else dumped(mended or fn, now.exceptions),
                 chosen(missing, source.value_of),
-                MapOptions.of(given),
+                now,
                 zipped=zipped,
                 have=have,
                 total=len(missing) + len(have),

@@ -191,6 +191,11 @@ class MapOptions:
         for name, check in _MAP_CHECKS.items():
             check(name, getattr(self, name))
 
+    @property
+    def exceptions(self) -> tuple[type[Exception], ...]:
+        """The classes of ``retry_on``."""
+        return self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
         """Options from keywords as a user wrote them; an unknown one raises with the right name in the message."""

@@ -172,10 +172,9 @@ class Pool:
 
     def open_map(self, fn: Callable[..., Any], iterables: Sequence[object], options: MapOptions) -> Job[Any]:
         """As :meth:`map`, with options that have been checked."""
-        retry_on = options.retry_on if isinstance(options.retry_on, tuple) else (options.retry_on,)
-        function = dumped(fn, retry_on)
+        function = dumped(fn, options.exceptions)
         source = source_of(iterables, example=f"pmap({function.name}, data)")
-        return self._opening.map(function, source, options, zipped=len(iterables) > 1)
+        return self._opening.map(fn, function, source, options, zipped=len(iterables) > 1)
 
     @as_starmap
     def starmap(self, fn: Callable[..., Any], pairs: Iterable[Any], **options: Any) -> Job[Any]:

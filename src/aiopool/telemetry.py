@@ -29,17 +29,24 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WorkerInfo:
-    """One worker at one moment. ``index`` is its stable place in the pool; ``in_flight`` and ``done`` count items."""
+    """One worker at one moment. ``index`` is its stable place in the pool; ``in_flight`` and ``done`` count items.
+
+    ``fraction``, from 0 to 1, and ``text`` are what an item there reported last of how far it is.
+    """
 
     index: int
     pid: int | None
     state: WorkerState
     in_flight: int
     done: int
+    fraction: float | None = None
+    text: str = ""
 
     def __str__(self) -> str:
         """One line, like a status bar."""
-        return f"worker {self.index} (pid {self.pid}) {self.state}, {self.in_flight:,} in flight, {self.done:,} done"
+        line = f"worker {self.index} (pid {self.pid}) {self.state}, {self.in_flight:,} in flight, {self.done:,} done"
+        report = f"{self.fraction:.0%} {self.text}".strip() if self.fraction is not None else self.text
+        return f"{line}, {report}" if report else line
 
     def __repr__(self) -> str:
         return f"<{self}>"
@@ -50,7 +57,7 @@ class JobSnapshot:
     """One job at one moment.
 
     ``total`` is None while an unsized input has not ended; ``elapsed`` is in seconds; ``taken_over`` of the ``done``
-    items come from the job of which this one is a retry.
+    items come from the job of which this one is a retry. ``retried`` counts attempts beyond an item's first.
     """
 
     id: int
@@ -62,6 +69,7 @@ class JobSnapshot:
     in_flight: int
     elapsed: float
     taken_over: int = 0
+    retried: int = 0
 
     @property
     def finished(self) -> int:
@@ -87,6 +95,8 @@ class JobSnapshot:
         parts = [f"{self.name}: {self.finished:,}{of}{state}"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
+        if self.retried:
+            parts.append(f"{self.retried:,} retried")
         if self.in_flight and self.state in ("running", "paused"):
             parts.append(f"{self.in_flight:,} in flight")
         parts.append(f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.2g}/s")

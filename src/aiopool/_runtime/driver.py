@@ -461,4 +461,8 @@ class Driver:
             state = "busy" if book.load else "idle"
         elif book is not None and book.state != "dying":
             state = "retiring" if book.state == "retiring" else "starting"
-        return WorkerInfo(proxy.index, proxy.pid, state, book.load if book else 0, book.done if book else 0)
+        busy = book is not None and book.load > 0
+        fraction, text = proxy.report if busy and proxy.report else (None, "")
+        return WorkerInfo(
+            proxy.index, proxy.pid, state, book.load if book else 0, book.done if book else 0, fraction, text
+        )

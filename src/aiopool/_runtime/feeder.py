@@ -213,6 +213,13 @@ class Feeder:
                 return
             if ended:
                 break
+        else:
+            try:
+                if iterator is not None:
+                    next(iterator, None)  # Behind its last item it may have something to finish: a progress bar.
+            except BaseException as error:  # noqa: BLE001  # as above
+                self._sink.input_broken(self._job, self._read, _explained(error))
+                return
         self._sink.input_ended(self._job, self._read)
 
     def _supply(self, indices: Sequence[int], chunk: list[object]) -> None:
@@ -294,9 +301,11 @@ class Feeder:
 
 
 def _explained(error: BaseException) -> BaseException:
-    """The error of an input; one that was bound to the thread that made it is told what to do."""
+    """The error of an input; where a usual mistake stands behind it, with a note of what to do."""
     # The error is a user's own object: looking at it may raise anything, and the note is a courtesy.
     with contextlib.suppress(BaseException):
+        if "closed file" in str(error):
+            error.add_note("its `with` block was left too early: wait for the job inside it, or pass list(file)")
         if "thread" in str(error).lower():
             error.add_note("the input is read on a thread of its own: if it is bound to yours, pass list(...)")
     return error

@@ -33,6 +33,9 @@ COPIED = (list, tuple, deque, AbstractSet, Mapping, KeysView, ValuesView, ItemsV
 ENDLESS = (itertools.repeat, itertools.count, itertools.cycle)
 """Zipped with these, an input is as long as it is without them, and never waits for them."""
 
+MOST_KEPT = 1_000_000_000
+"""A longer input counts as one without a length: its results are let go as they are handed out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -63,9 +66,10 @@ def source_of(iterables: Sequence[object], *, example: str) -> Source:
     if isinstance(iterable, AsyncIterable):
         return _claiming([iterable], _async(iterable))
     values = _copied(iterable)
-    if isinstance(values, list | tuple | range):
+    size = _size(values)
+    if isinstance(values, list | range) and size is not None:
         return _sequence(values)
-    return _claiming([values], _read_once(values, _size(values)))
+    return _claiming([values], _read_once(values, size))
 
 
 def chosen(indices: Sequence[int], value_of: Callable[[int], object]) -> Source:
@@ -128,11 +132,15 @@ def _copied(iterable: Any) -> Iterable[object]:
 
 
 def _size(values: object) -> int | None:
-    """How many there are, if that is known: what only passes another input on (a progress bar) may not know."""
+    """How many there are, if that is known, and if so many results can be kept.
+
+    What passes another input on (a progress bar) may have a ``__len__`` that fails.
+    """
     try:
-        return len(values) if isinstance(values, Sized) else None
-    except TypeError:
+        size = len(values) if isinstance(values, Sized) else None
+    except Exception:  # noqa: BLE001 - a user's own code; without a length it can still be read
         return None
+    return size if size is not None and size <= MOST_KEPT else None
 
 
 # --- iterators that are being read ---------------------------------------------------------------------------------
