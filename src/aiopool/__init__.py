@@ -30,6 +30,7 @@ _HOMES = {
     "get_pool": "session",
     "jobs": "session",
     "last_job": "session",
+    "per_worker": "resources",
     "pmap": "session",
     "report": "inside",
     "AiopoolError": "errors",
@@ -89,6 +90,7 @@ __all__ = [  # spelt out, for editors and type checkers; a test holds it against
     "jobs",
     "last_job",
     "load_ipython_extension",
+    "per_worker",
     "pmap",
     "report",
 ]
@@ -117,6 +119,7 @@ if TYPE_CHECKING:
     from aiopool.inside import CurrentItem, CurrentWorker, Retry, current_item, current_worker, report
     from aiopool.job import MISSING, Failure, Handle, Job
     from aiopool.pool import Pool
+    from aiopool.resources import per_worker
     from aiopool.session import configure, get_pool, jobs, last_job, pmap
     from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo
 

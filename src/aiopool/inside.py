@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,6 +63,10 @@ class CurrentWorker:
 class Running(Protocol):
     """An item that runs, as the worker holds it."""
 
+    @property
+    def job(self) -> object:
+        """What it is one of: an object that goes when nothing of it can run here any more."""
+
     def told(self) -> CurrentItem:
         """Tell which one it is."""
 
@@ -80,6 +85,29 @@ class Running(Protocol):
 
 running: ContextVar[Running | None] = ContextVar("aiopool item", default=None)
 """The item of this context, and of every task and thread that took over a copy of it."""
+
+_belongings: dict[int, tuple[Running, set[Callable[[], object]]]] = {}
+
+
+def belongs(item: Running, end: Callable[[], object]) -> Callable[[], None]:
+    """Have ``end`` called when this item ends, unless what is returned is called before. Any thread."""
+    _, mine = _belongings.setdefault(id(item), (item, set()))
+    mine.add(end)
+
+    def let_go() -> None:
+        mine.discard(end)
+        if not mine:
+            _belongings.pop(id(item), None)
+
+    return let_go
+
+
+def end_belongings(item: Running) -> None:
+    """The item has ended: what it has started and not waited for ends, too. For whoever runs items."""
+    if _belongings and (left := _belongings.pop(id(item), None)) is not None:
+        for end in list(left[1]):
+            end()
+
 
 _place: int | None = None
 

@@ -44,7 +44,8 @@ class Handle(Protocol[R_co]):
 class Job(Generic[R]):
     """One map: its results, as they come or all at once, its failures, and the means to end it.
 
-    It runs from the moment it is made. Any thread and any event loop may wait for it, as often as they like.
+    It runs from the moment it is made. Any thread and any event loop may wait for it, as often as they like. ``owner``
+    is what it belongs to, and ends with when that starts anew: the cell of a notebook.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Job(Generic[R]):
         label_of: Callable[[int], str],
         started: float,
         again: Again,
+        owner: str | None = None,
     ) -> None:
         self.id: Final = id
         self.name: Final = name
@@ -70,6 +72,7 @@ class Job(Generic[R]):
             control, id, name, results, self._failures, returns_failures=on_error == "return", is_single=is_single
         )
         self.started = started
+        self.owner: Final = owner
         self._again = again
 
     # --- all results at once ----------------------------------------------------------------------------------------
@@ -100,7 +103,9 @@ class Job(Generic[R]):
         Raises nothing of the job's, and never cancels it, not even when the waiting task is cancelled.
         """
         self._results.read_everything()
-        return await wait_on_loop(self._results, END, lambda: Step.READY if self.done() else Step.WAIT, timeout)
+        ended = await wait_on_loop(self._results, END, lambda: Step.READY if self.done() else Step.WAIT, timeout)
+        self._reading.hear()
+        return ended
 
     def _want_everything(self) -> None:
         __tracebackhide__ = True
@@ -187,6 +192,7 @@ class Job(Generic[R]):
             raise AiopoolError(f"{self.name} is still running; await it or cancel it, then retry")
         self._reading.refuse_consumed()
         self._reading.load()
+        self._reading.hear()
         values = self._results.listing(lambda _: EMPTY)
         have = {index: value for index, value in enumerate(values) if value is not EMPTY}
         missing = [index for index, value in enumerate(values) if value is EMPTY]
@@ -222,6 +228,8 @@ class Job(Generic[R]):
         With ``on_error="return"`` failures stand in their places. Of an unsized input, what was handed out is left out.
         """
         self._reading.load()
+        if self._reading.returns_failures:
+            self._reading.hear()
 
         def hole(index: int) -> object:
             return self._failures[index] if self._reading.returns_failures and index in self._failures else fill
@@ -232,6 +240,7 @@ class Job(Generic[R]):
     def failures(self) -> list[Failure]:
         """The items that have failed so far, in input order."""
         self._reading.load()
+        self._reading.hear()
         return self._failures.all()
 
     def records(self, values: bool = True) -> list[dict[str, Any]]:  # noqa: FBT001, FBT002 - reads well without a name
@@ -240,6 +249,7 @@ class Job(Generic[R]):
         ``seconds`` is None for a result that was taken over from the job of which this one is a retry.
         """
         self._reading.load()
+        self._reading.hear()
         rows = [row for arrival in self._results.arrivals() for row in self._rows(arrival, values=values)]
         return sorted(rows, key=lambda row: cast("int", row["index"]))
 
@@ -255,7 +265,7 @@ class Job(Generic[R]):
                 **({"value": None if failure else value} if values else {}),
                 "error": failure.error if failure else None,
                 "seconds": arrival.seconds[at] if at < len(arrival.seconds) else None,
-                "attempts": failure.attempts if failure else 1,
+                "attempts": failure.attempts if failure else arrival.attempts,
                 "worker": failure.worker if failure else arrival.worker,
             }
 
@@ -276,6 +286,14 @@ class Job(Generic[R]):
             elapsed=(results.ended_at or time.monotonic()) - self.started,
             taken_over=results.prefilled,
         )
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether its user may want to come back to it: it has ended early, or with failures nobody has heard of."""
+        ending = self._results.ending
+        if ending is None or self._reading.is_single:
+            return False
+        return ending.how != "done" or bool(self._results.failures and not self._results.news.heard)
 
     def __repr__(self) -> str:
         return f"<Job {self.snapshot()}>"

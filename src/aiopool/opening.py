@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from aiopool import _payload
 from aiopool._core.frames import Function
 from aiopool._runtime.driver import Driver
+from aiopool._runtime.feeder import Encode
 from aiopool._runtime.results import Results
 from aiopool._runtime.runs import JobSpec
 from aiopool._runtime.sources import Source, chosen
@@ -24,7 +25,7 @@ from aiopool.registry import registry
 from aiopool.telemetry import Surface, new_surface
 from aiopool.terminal import TerminalSurface
 
-__all__ = ["Opening", "dumped", "promise"]
+__all__ = ["Opening", "dumped", "must_be_function", "promise"]
 
 
 class Opening:
@@ -50,15 +51,12 @@ class Opening:
 
         ``function`` is ``fn`` as it was when it was dumped: a retry that changes nothing runs that again.
         """
-        # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
-        concurrency = options.concurrency
-        if concurrency is None and function.is_async:
-            concurrency = default_concurrency(self._size())
+        concurrency = self._concurrency(options, function)
         name = options.desc or function.name
         spec = JobSpec(
             name=name,
             function=function.data,
-            encode=functools.partial(_payload.dump_items, function=function),
+            encode=self.encoding(function),
             flags=_flags(function)
             | (Function.UNPACK if options.unpack or zipped else 0)
             | (0 if options.rerun_lost else Function.NEVER_AGAIN),
@@ -92,7 +90,7 @@ class Opening:
             as_it_was = mended is None and now.exceptions == options.exceptions
             return self.map(
                 mended or fn,
-                function if as_it_was else dumped(mended or fn, now.exceptions),
+                function if as_it_was else self.dumped(mended or fn, now.exceptions),
                 chosen(missing, source.value_of),
                 now,
                 zipped=zipped,
@@ -100,8 +98,16 @@ class Opening:
                 total=len(missing) + len(have),
             )
 
-        results = Results(source.size if total is None else total, prefilled=have)
-        return self._open(spec, results, source.feed, on_error=options.on_error, again=again, label=options.label)
+        results = self._results(source.size if total is None else total, have)
+        return self._open(
+            spec,
+            results,
+            source.feed,
+            on_error=options.on_error,
+            again=again,
+            label=options.label,
+            detach=options.detach,
+        )
 
     def submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
         """A job of one item: one call, at most once."""
@@ -109,12 +115,12 @@ class Opening:
         def again(fn: Callable[..., Any] | None, changed: Mapping[str, Any], *_: object) -> Job[Any]:
             if changed:
                 raise OptionError("a submit has no options; for options map over one item")
-            return self.submit(function if fn is None else dumped(fn), call)
+            return self.submit(function if fn is None else self.dumped(fn), call)
 
         spec = JobSpec(
             name=function.name,
             function=function.data,
-            encode=functools.partial(_payload.dump_items, function=function),
+            encode=self.encoding(function),
             flags=Function.CALL | Function.ONCE | _flags(function),
             kind=_kind(function),
             size=1,
@@ -122,7 +128,7 @@ class Opening:
             rerun_lost=False,
             single=True,
             value_of=lambda _: call,
-            brought=[((0,), _payload.dump_items((call,)))],
+            brought=[((0,), self.encoding(function)((call,)))],
             surface=_surface(function.name, progress=False),
         )
         return self._open(spec, Results(1), None, on_error="raise", again=again)
@@ -133,7 +139,7 @@ class Opening:
         spec = JobSpec(
             name=function.name,
             function=function.data,
-            encode=functools.partial(_payload.dump_items, function=function),
+            encode=self.encoding(function),
             flags=Function.CALL | _flags(function),
             kind=_kind(function),
             size=size,
@@ -154,14 +160,16 @@ class Opening:
         on_error: OnError,
         again: Callable[..., Job[Any]],
         label: Callable[[Any], str] | None = None,
+        detach: bool = False,
     ) -> Job[Any]:
         self._must_be_open()
         labelled = make_label(label) if label is not None else default_label
         started = time.monotonic()
-        number = self._driver.open(spec, results, feed)
+        driver = self._drive(results)
+        number = driver.open(spec, results, feed)
         try:
             job: Job[Any] = Job(
-                self._driver,
+                driver,
                 number,
                 spec.name,
                 results,
@@ -171,13 +179,42 @@ class Opening:
                 label_of=lambda index: labelled(spec.value_of(index)),
                 started=started,
                 again=again,
+                owner=None if detach or spec.surface is None else spec.surface.owner,
             )
-            registry.add(job, results, single=spec.single)
+            self._register(job, results)
         except BaseException:
             # Stop may come at any line; a job that nobody holds must not run on.
-            self._driver.cancel(number, stopped=True)
+            driver.cancel(number, stopped=True)
             raise
         return job
+
+    # --- other where the workers are not processes -----------------------------------------------------------------
+
+    def dumped(self, fn: Any, retry_on: tuple[type[Exception], ...] | None = None) -> _payload.FunctionBlob:
+        """The function on its way to a worker; raises for what is not a function, and what cannot travel."""
+        return dumped(fn, retry_on)
+
+    def encoding(self, function: _payload.FunctionBlob) -> Encode:
+        """How arguments for this function travel."""
+        return functools.partial(_payload.dump_items, function=function)
+
+    def _concurrency(self, options: MapOptions, function: _payload.FunctionBlob) -> int | None:
+        # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
+        if options.concurrency is None and function.is_async:
+            return default_concurrency(self._size())
+        return options.concurrency
+
+    def _results(self, size: int | None, have: Mapping[int, object] | None) -> Results:
+        return Results(size, prefilled=have)
+
+    def _drive(self, _: Results) -> Driver:
+        """What runs the job of these results."""
+        return self._driver
+
+    def _register(self, job: Job[Any], results: Results) -> None:
+        registry.add(job, results)
+
+    # ---------------------------------------------------------------------------------------------------------------
 
     def handle(self, name: str, results: Results) -> Handle[None]:
         """What a user awaits until something other than a job has been reached."""
@@ -224,9 +261,14 @@ def dumped(fn: Any, retry_on: tuple[type[Exception], ...] | None = None) -> _pay
 
     ``retry_on`` travels with it: a worker must know an exception class of a cell by the function's own copy of it.
     """
+    return _payload.dump_function(must_be_function(fn), retry_on)
+
+
+def must_be_function(fn: Any) -> Callable[..., Any]:
+    """The function; raises for what is not one, saying what to write instead."""
     if not callable(fn):
         raise InputError(f"the first argument must be a function, but {_instead_of_function(fn)}")
-    return _payload.dump_function(fn, retry_on)
+    return cast("Callable[..., Any]", fn)
 
 
 def _instead_of_function(value: Any) -> str:

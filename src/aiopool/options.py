@@ -17,6 +17,7 @@ __all__ = ["MapOptions", "PoolOptions", "default_concurrency"]
 Progress = bool | Literal["text"]
 OnError = Literal["raise", "return"]
 Backoff = float | Literal["exponential"]
+Threads = int | Literal["auto"] | None
 RetryOn = type[Exception] | tuple[type[Exception], ...]
 
 NEAR_MISSES: Mapping[str, str] = {
@@ -214,7 +215,10 @@ class PoolOptions:
     initargs: tuple[Any, ...] = ()
     start_timeout: float = 60.0
     grace: float = 2.0
+    threads_per_worker: Threads = "auto"
     idle_timeout: float | None = None
+    nested_loops: bool = False
+    reload_modules: bool = True
     name: str = "pool"
 
     def __post_init__(self) -> None:
@@ -222,8 +226,11 @@ class PoolOptions:
         _whole("workers", self.workers, 1)
         _seconds("start_timeout", self.start_timeout, zero=False)
         _seconds("grace", self.grace, zero=True)
+        _or("auto", _or_none(functools.partial(_whole, least=1)))("threads_per_worker", self.threads_per_worker)
         if self.idle_timeout is not None:
             _seconds("idle_timeout", self.idle_timeout, zero=False)
+        _switch("nested_loops", self.nested_loops)
+        _switch("reload_modules", self.reload_modules)
         if self.initializer is not None and not callable(self.initializer):
             raise _refuse("initializer", self.initializer, "a function")
         if not isinstance(self.initargs, tuple):

@@ -6,14 +6,13 @@ import atexit
 import functools
 import itertools
 import os
-import sys
 import time
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
-from aiopool import _payload
+from aiopool import _payload, inside
 from aiopool._payload.refs import Ref
 from aiopool._runtime.driver import Driver
 from aiopool._runtime.machine import default_workers
@@ -75,6 +74,21 @@ class Pool:
     :class:`~aiopool.errors.WorkerStartFailed`. ``start_timeout`` is how long a worker may take to start, in seconds,
     ``grace`` how long a cancelled item may take to end before its worker is killed, ``idle_timeout`` after how long
     without work a worker ends (None: never).
+
+    ``threads_per_worker`` is how many threads numpy and the like may start in each worker: by default the machine's
+    cores / ``workers``, so that all workers together keep all cores busy, and no more; None leaves them alone. A
+    number that stands in ``OMP_NUM_THREADS`` or one of its kind stays.
+
+    Workers take over the kernel's ``os.environ``, working directory, ``sys.path``, log levels, ``warnings`` filters,
+    and what is changed of them later, before the first item of a job that starts after the change; items in flight
+    see it, too. Log handlers do not travel: where the kernel's root logger has one, a worker writes lines of the same
+    format to standard error. A module of your own (a file outside of site-packages) that was edited since a worker
+    imported it is used in its new form by the next job: workers with the older form are replaced as by
+    :meth:`restart`, unless ``reload_modules`` is False. (Python itself takes a file that was edited twice within one
+    second, and is as long as before, for the same.)
+
+    ``nested_loops=True`` lets a coroutine in a worker call code that itself says ``asyncio.run(...)`` or
+    ``loop.run_until_complete(...)``; other items of the worker go on meanwhile.
     """
 
     def __init__(
@@ -86,12 +100,15 @@ class Pool:
         initargs: tuple[Any, ...] = (),
         start_timeout: float = 60.0,
         grace: float = 2.0,
+        threads_per_worker: int | Literal["auto"] | None = "auto",
         idle_timeout: float | None = None,
+        nested_loops: bool = False,
+        reload_modules: bool = True,
         name: str | None = None,
     ) -> None:
         """Open a pool. No worker starts before there is work."""
-        if "aiopool._worker.main" in sys.modules:
-            raise OptionError("pools do not nest: this is a worker of a pool already")
+        if inside.is_worker():
+            raise OptionError("pools do not nest: this is a worker of one. Call pmap(...) here, it runs in this worker")
         self._options = PoolOptions(
             workers=default_workers() if workers is None else workers,
             engine=engine,
@@ -99,7 +116,10 @@ class Pool:
             initargs=initargs,
             start_timeout=start_timeout,
             grace=grace,
+            threads_per_worker=threads_per_worker,
             idle_timeout=idle_timeout,
+            nested_loops=nested_loops,
+            reload_modules=reload_modules,
             name=name or f"pool-{next(_names)}",
         )
         initializers = []
@@ -172,7 +192,7 @@ class Pool:
 
     def open_map(self, fn: Callable[..., Any], iterables: Sequence[object], options: MapOptions) -> Job[Any]:
         """As :meth:`map`, with options that have been checked."""
-        function = dumped(fn, options.exceptions)
+        function = self._opening.dumped(fn, options.exceptions)
         source = source_of(iterables, example=f"pmap({function.name}, data)")
         return self._opening.map(fn, function, source, options, zipped=len(iterables) > 1)
 
@@ -187,7 +207,7 @@ class Pool:
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Run ``fn(*args, **kwargs)`` once, on one worker, at most once: ``value = await pool.submit(fn, 1)``."""
-        return self._opening.submit(dumped(fn), (args, kwargs))
+        return self._opening.submit(self._opening.dumped(fn), (args, kwargs))
 
     def broadcast(self, fn: Callable[[], R], *, keep: bool = False) -> Job[R]:
         """Run ``fn()`` once on every worker, starting them all; the values in the order of the workers' places.

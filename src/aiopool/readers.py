@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Final, Generic, Self, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
 
 from aiopool._runtime.results import EMPTY, GONE, Arrival
 from aiopool._runtime.waiters import ANYTHING
 from aiopool._runtime.waits import Step
 from aiopool.reading import SLICE, Reading
 
-__all__ = ["Completed", "InOrder"]
+__all__ = ["Completed", "InOrder", "Reader", "Watch", "watch_readers"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -18,6 +19,21 @@ T = TypeVar("T")
 NOT_YET: Final = object()
 MORE: Final = object()
 OVER: Final = object()
+
+
+class Watch(Protocol):
+    """Looks after one reader, for a notebook, where Stop in the body of a loop means the job too."""
+
+    def dropped(self) -> None:
+        """Nobody holds it any more, and it has not come to its end: ``break``, or an exception in the loop's body."""
+
+
+_watches: list[Callable[[Reader[Any]], Watch | None]] = []
+
+
+def watch_readers(watch: Callable[[Reader[Any]], Watch | None]) -> None:
+    """Have every reader looked after; called where it is made, and where a loop over it begins."""
+    _watches.append(watch)
 
 
 class Reader(Generic[T]):
@@ -34,6 +50,28 @@ class Reader(Generic[T]):
         self._results = reading.results
         self._seen: object = NOT_YET
         self._turn = time.monotonic()
+        self._watch: Watch | None = None
+        reading.results.begin_pass(self)
+        self._begin_loop()
+
+    @property
+    def reading(self) -> Reading:
+        """The job that it reads."""
+        return self._reading
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has handed out a result, and has not come to the end: a loop may be in its body."""
+        seen = self._seen
+        return seen is not NOT_YET and seen is not MORE and seen is not OVER
+
+    def _begin_loop(self) -> None:
+        if _watches:
+            self._watch = _watches[-1](self)
+
+    def __del__(self) -> None:
+        if (watch := getattr(self, "_watch", None)) is not None and self.is_open:
+            watch.dropped()
 
     def _peek(self) -> object:
         """Return the next item, or OVER, or raise the job's error when that is next.
@@ -73,6 +111,7 @@ class Reader(Generic[T]):
         return False
 
     def __iter__(self) -> Self:
+        self._begin_loop()
         return self
 
     def __next__(self) -> T:
@@ -89,6 +128,7 @@ class Reader(Generic[T]):
         return cast("T", self._seen)
 
     def __aiter__(self) -> Self:
+        self._begin_loop()
         return self
 
     async def __anext__(self) -> T:

@@ -101,7 +101,7 @@ class Reading:
             self.stop(error)
             raise
         if interrupted:
-            stopped = JobStopped(self._stop_line())
+            stopped = JobStopped(self.stop_line())
             self.stop(stopped)
             raise stopped
         return in_time
@@ -137,9 +137,10 @@ class Reading:
         """Somebody who waited was interrupted: so the job ends, and IPython shows one line for the exception."""
         self.end(stopped=True)
         # Not a lambda, so that the exception can still be pickled.
-        error._render_traceback_ = functools.partial(list, (self._stop_line(),))  # type: ignore[attr-defined]
+        error._render_traceback_ = functools.partial(list, (self.stop_line(),))  # type: ignore[attr-defined]
 
-    def _stop_line(self) -> str:
+    def stop_line(self) -> str:
+        """What is shown for a stop."""
         if self.is_single:
             return f"Stopped: {self.name}"
         return f"Stopped: {self.progress()}: aiopool.last_job().partial(), .retry()"
@@ -151,11 +152,17 @@ class Reading:
         total = self.results.total
         return f"{self.results.finished:,}{'' if total is None else f' of {total:,}'} done"
 
+    def hear(self) -> None:
+        """Somebody looks how it has ended, if it has: nobody need be told of it any more."""
+        if self.results.ending is not None:
+            self.results.news.heard = True
+
     def raise_unless_done(self) -> None:
         """Raise what the ended job has to say, unless that is its results."""
         __tracebackhide__ = True
         if (ending := self.results.ending) is None:
             return
+        self.results.news.heard = True
         self.failures.raise_verdict(of_items=self._gave_up or (ending.how == "done" and not self.returns_failures))
         if ending.how != "done":
             what_now = "" if self.is_single else "; job.partial() has them, job.retry() runs the rest"

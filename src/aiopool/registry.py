@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from typing import Any
 
 from aiopool._runtime.results import Results
@@ -14,30 +13,23 @@ __all__ = ["registry"]
 
 
 class Registry:
-    """Holds jobs so that a user who let go of one finds it again. Finished ones are let go, their results with them.
-
-    A submit is held only as the last job; while its caller holds it, it is listed too.
-    """
+    """Holds jobs so that a user who let go of one finds it again. Finished ones are let go, their results with them."""
 
     def __init__(self) -> None:
         self.last: Job[Any] | None = None
         # Entered again by a finaliser of the user's that starts a job.
         self._lock = threading.RLock()
         self._running: dict[int, Job[Any]] = {}
-        self._submits: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
         self._unwell: Job[Any] | None = None
 
-    def add(self, job: Job[Any], results: Results, *, single: bool) -> None:
+    def add(self, job: Job[Any], results: Results) -> None:
         """A job was started."""
         self.last = job
         try:
             with self._lock:
-                if single:
-                    self._submits.add(job)
-                    return
                 self._running[id(job)] = job
             # In the pool's own thread, and not on the loop that started it: that one may be blocked, or closed by then.
-            callback = Callback(self._ended, job, loop=None)
+            callback = Callback(self._ended, job, loop=None, asks=False)
             if not results.add(callback):
                 callback.call()
         except BaseException:
@@ -47,19 +39,24 @@ class Registry:
 
     def _ended(self, job: Job[Any]) -> None:
         with self._lock:
-            if self._running.pop(id(job), None) is not None and job.snapshot().state != "done":
+            if self._running.pop(id(job), None) is not None and job.is_worth_keeping:
                 self._unwell = job
 
     def listing(self) -> list[Job[Any]]:
         """All that are held, in the order in which they were started."""
-        for job in sorted(self._running.copy().values(), key=lambda job: job.started):
+        running = self.running()
+        with self._lock:
+            held = {id(job): job for job in (self._unwell, *running, self.last) if job is not None}
+        return sorted(held.values(), key=lambda job: job.started)
+
+    def running(self) -> list[Job[Any]]:
+        """Those that run, in the order in which they were started."""
+        for job in self._running.copy().values():
             # Several presses of Stop may strike while a job is being registered, before anybody was asked to tell.
             if job.done():
                 self._ended(job)
         with self._lock:
-            held = {id(job): job for job in (self._unwell, *self._running.values(), self.last) if job is not None}
-            held.update((id(job), job) for job in self._submits if not job.done())
-        return sorted(held.values(), key=lambda job: job.started)
+            return sorted(self._running.values(), key=lambda job: job.started)
 
 
 registry = Registry()

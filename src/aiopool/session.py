@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable
+from enum import Enum
 from typing import Any, Literal
 
+from aiopool import inside
+from aiopool._runtime.machine import default_workers
 from aiopool.engines.registry import find
 from aiopool.job import Job
-from aiopool.options import Backoff, MapOptions, OnError, PoolOptions, Progress, RetryOn
+from aiopool.options import Backoff, MapOptions, OnError, PoolOptions, Progress, RetryOn, Threads
 from aiopool.pool import Pool
 from aiopool.registry import registry
 from aiopool.signatures import as_map
@@ -27,7 +30,12 @@ class _Session:
         self.lock = threading.RLock()
         self.pool: Pool | None = None
         self.workers: int | None = None
-        self.engine = "local"
+        self.options: dict[str, Any] = {
+            "engine": "local",
+            "threads_per_worker": "auto",
+            "nested_loops": False,
+            "reload_modules": True,
+        }
         self.concurrency: int | None = None
 
     def forget(self) -> None:
@@ -41,36 +49,74 @@ os.register_at_fork(after_in_child=_session.forget)
 
 
 def get_pool() -> Pool:
-    """The session's shared pool, opened when it is first needed. ``pmap`` runs on it."""
+    """The session's shared pool, opened when it is first needed. ``pmap`` runs on it.
+
+    In a worker, one that runs everything in that worker, and has ``map``, ``starmap`` and ``submit`` only.
+    """
+    if inside.is_worker():
+        from aiopool.nested import nested_pool  # only who maps inside a worker needs it
+
+        return nested_pool()
     with _session.lock:
         if _session.pool is None or _session.pool.closed:
-            _session.pool = Pool(_session.workers, engine=_session.engine, idle_timeout=IDLE_SECONDS, name="shared")
+            _session.pool = Pool(_session.workers, idle_timeout=IDLE_SECONDS, name="shared", **_session.options)
         return _session.pool
 
 
-def configure(*, workers: int | None = None, engine: str | None = None, concurrency: int | None = None) -> None:
+class _Given(Enum):
+    """What stands for an option that was not given, where None is a value."""
+
+    NOT = "not given"
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_NOT_GIVEN: Literal[_Given.NOT] = _Given.NOT
+
+
+def configure(
+    *,
+    workers: int | Literal[_Given.NOT] | None = _NOT_GIVEN,
+    engine: str | Literal[_Given.NOT] = _NOT_GIVEN,
+    concurrency: int | Literal[_Given.NOT] | None = _NOT_GIVEN,
+    threads_per_worker: Threads | Literal[_Given.NOT] = _NOT_GIVEN,
+    nested_loops: bool | Literal[_Given.NOT] = _NOT_GIVEN,
+    reload_modules: bool | Literal[_Given.NOT] = _NOT_GIVEN,
+) -> None:
     """Set defaults of the session; what is not given stays as it is.
 
-    ``workers``: of the shared pool, which is resized if it is open. ``engine``: where its workers come from; another
-    one opens another shared pool, and the old one ends with its jobs. ``concurrency``: of every ``pmap`` that does not
-    say its own.
+    ``workers``: of the shared pool, which is resized if it is open; None: as many as the machine bears.
+    ``concurrency``: of every ``pmap`` that does not say its own; None: as if it had never been set.
+
+    ``engine``: where the shared pool's workers come from; ``threads_per_worker``, ``nested_loops`` and
+    ``reload_modules`` as of :class:`Pool`. Another value of one of these opens another shared pool when the next job
+    starts, and the old one ends with its jobs.
     """
-    PoolOptions(workers=1 if workers is None else workers)
-    MapOptions(concurrency=concurrency)
-    if engine is not None:
-        find(engine)
+    named = {
+        "engine": engine,
+        "threads_per_worker": threads_per_worker,
+        "nested_loops": nested_loops,
+        "reload_modules": reload_modules,
+    }
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not _NOT_GIVEN}
+    PoolOptions(workers=1 if workers is _NOT_GIVEN or workers is None else workers, **given)
+    MapOptions(concurrency=None if concurrency is _NOT_GIVEN else concurrency)
+    if "engine" in given:
+        find(given["engine"])
     with _session.lock:
         pool = _session.pool
-        if concurrency is not None:
+        if concurrency is not _NOT_GIVEN:
             _session.concurrency = concurrency
-        if workers is not None:
+        if workers is not _NOT_GIVEN:
             _session.workers = workers
-        if engine is not None and engine != _session.engine:
-            _session.engine, _session.pool = engine, None
+        options = _session.options | given
+        if options != _session.options:
+            _session.options, _session.pool = options, None
             if pool is not None:
                 pool.close()
-        elif workers is not None and pool is not None and not pool.closed:
-            pool.resize(workers)
+        elif workers is not _NOT_GIVEN and pool is not None and not pool.closed:
+            pool.resize(default_workers() if workers is None else workers)
 
 
 @as_map
@@ -130,6 +176,12 @@ def pmap(
     - ``rerun_lost``: may an item whose worker died be run again? False: at most once.
     - ``desc``: how the job is called; by default as the function. ``progress``: False shows nothing.
     - ``detach``: run on when the cell that started it is run again, instead of being cancelled then.
+
+    Called in a worker, by an item of another map, it runs in that very worker, and nothing is pickled: the function may
+    use whatever the item has open. Coroutines run on the loop of the ``async def`` that calls it, or, for a ``def``, on
+    one of another thread. A ``def`` is called in a thread, one item at a time: that gains no processor time, and a
+    cancel or a timeout stops waiting for it, but cannot stop it. What the job has not finished when the item that
+    started it ends is cancelled. ``await`` the job in a coroutine; ``.result()`` is for a ``def``.
 
     Raises, in the call: :class:`OptionError` for an option that does not exist or cannot be, :class:`InputError` for
     data that cannot be mapped over, :class:`NotPicklable` for a function that cannot travel.

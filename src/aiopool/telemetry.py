@@ -5,11 +5,12 @@ Views pull: a snapshot is taken when somebody looks, at most ten times a second,
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-__all__ = ["JobSnapshot", "PoolSnapshot", "Surface", "WorkerInfo", "new_surface", "use_surfaces"]
+__all__ = ["JobSnapshot", "News", "PoolSnapshot", "Surface", "WorkerInfo", "new_surface", "use_surfaces"]
 
 Progress = bool | Literal["text"]
 JobState = Literal["running", "paused", "done", "failed", "cancelled", "stopped"]
@@ -136,13 +137,30 @@ class PoolSnapshot:
         return f"<Pool {self}>"
 
 
-class Surface(Protocol):
-    """Where one job shows itself. All three are called on the pool's own thread, never on the caller's.
+@dataclass(slots=True, eq=False)
+class News:
+    """What a job that has failed has to say, in case that nobody asks it.
 
-    ``wanted`` says whether it shows how far the job is; otherwise only lines are passed on.
+    ``text`` is a sentence. ``heard`` is set when somebody asks. ``of_call``: the job is a single call. ``holder`` lives
+    as long as somebody can ask; None: enough time has passed.
+    """
+
+    heard: bool = False
+    name: str = ""
+    text: str = ""
+    of_call: bool = False
+    holder: weakref.ref[object] | None = None
+
+
+class Surface(Protocol):
+    """Where one job shows itself. All methods are called on the pool's own thread, never on the caller's.
+
+    ``wanted`` says whether it shows how far the job is; otherwise only lines are passed on. ``owner`` is what the job
+    belongs to, None where that is not known: what starts again under the same name ends its jobs first.
     """
 
     wanted: bool
+    owner: str | None
 
     def update(self, snapshot: JobSnapshot) -> None:
         """Show how far the job is; the first call comes half a second in, then at most ten a second."""
@@ -152,6 +170,9 @@ class Surface(Protocol):
 
     def write(self, worker: int, text: str) -> None:
         """Pass on whole lines that a worker printed."""
+
+    def complain(self, news: News) -> None:
+        """Say that the job has failed, unless somebody asks meanwhile; called some time after its end."""
 
 
 SurfaceFactory = Callable[[str, Progress], Surface | None]
@@ -164,11 +185,6 @@ def use_surfaces(factory: SurfaceFactory) -> None:
     A factory that returns None leaves the job to the one registered before it.
     """
     _factories.append(factory)
-
-
-def uses(factory: SurfaceFactory) -> bool:
-    """Whether this one is registered."""
-    return factory in _factories
 
 
 def new_surface(name: str, progress: Progress) -> Surface | None:

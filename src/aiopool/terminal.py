@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any, Self
 
-from aiopool.telemetry import JobSnapshot, Progress
+from aiopool.telemetry import JobSnapshot, News, Progress
 
 __all__ = ["TerminalSurface"]
 
 
 class TerminalSurface:
     """A bar on standard error, made when the job has run for half a second."""
+
+    owner: str | None = None
 
     def __init__(self, name: str, *, wanted: bool) -> None:
         self.wanted = wanted
@@ -48,3 +51,20 @@ class TerminalSurface:
         elif sys.stdout is not None:
             sys.stdout.write(labelled)
             sys.stdout.flush()
+
+    def complain(self, news: News) -> None:
+        """Say it on standard error: of a call when its handle is let go of, or at the end of the script."""
+        holder = news.holder and news.holder()
+        if holder is None:
+            _complain(news)
+        else:
+            weakref.finalize(holder, _complain, news)
+
+
+def _complain(news: News) -> None:
+    if news.heard or sys.stderr is None:
+        return
+    news.heard = True
+    what_now = "Nobody waited for it." if news.of_call else "aiopool.jobs() has the job: .failures, .retry()"
+    sys.stderr.write(f"{news.text}. {what_now}\n")
+    sys.stderr.flush()

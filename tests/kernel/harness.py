@@ -229,13 +229,23 @@ class Kernel:
         """Run a cell and return what its last line shows."""
         return self.run(source, seconds).value
 
-    def begin(self, source: str) -> Cell:
-        """Send a cell and return at once."""
-        return self._begin(source, silent=False)
+    def begin(self, source: str, cell_id: str | None = None) -> Cell:
+        """Send a cell and return at once; ``cell_id`` is the front end's name for it, where it gives one."""
+        return self._begin(source, silent=False, metadata={} if cell_id is None else {"cellId": cell_id})
 
-    def _begin(self, source: str, *, silent: bool) -> Cell:
+    def _begin(self, source: str, *, silent: bool, metadata: dict[str, str] | None = None) -> Cell:
         source = textwrap.dedent(source).strip("\n")
-        cell = Cell(self, source, self._client.execute(source, silent=silent, store_history=not silent))
+        content = {
+            "code": source,
+            "silent": silent,
+            "store_history": not silent,
+            "user_expressions": {},
+            "allow_stdin": True,
+            "stop_on_error": True,
+        }
+        request = self._client.session.msg("execute_request", content, metadata=metadata)
+        self._client.shell_channel.send(request)
+        cell = Cell(self, source, request["header"]["msg_id"])
         self._cells[cell.msg_id] = cell
         return cell
 

@@ -91,7 +91,7 @@ def test_where_warnings_are_errors_it_is_one_each_time(notebook):
 
 
 def test_what_was_given_on_purpose_is_not_named(notebook):
-    """An argument of a partial, the object of a method: they were written in the call."""
+    """An argument of a partial, the object of a method, a ref: it was written so."""
     notebook.cell(
         f"""
         class Model:
@@ -99,7 +99,10 @@ def test_what_was_given_on_purpose_is_not_named(notebook):
             def predict(self, x): ...
         def f(x, table): ...
         table = {BIG}
+        def g(x): return ref
         """
     )
+    notebook.names["ref"] = Ref(notebook["table"])
+    assert told(notebook["g"]) == []
     assert told(functools.partial(notebook["f"], table=notebook["table"])) == []
     assert told(notebook["Model"]().predict) == []

@@ -11,11 +11,11 @@ class Guarded:
     """Holds a lock for its own use, and can be pickled."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def get(self, x: int) -> int:
         """Double it, one at a time."""
-        async with self._lock:
+        async with self.lock:
             return 2 * x
 
 

@@ -21,10 +21,13 @@ WORKER_OURS = {
     "aiopool",
     "aiopool._core",
     "aiopool._core.frames",
+    "aiopool._core.wire",
     "aiopool._payload",
     "aiopool._worker",
     "aiopool.errors",
     "aiopool.inside",
+    "aiopool.lives",
+    "aiopool.resources",
 }
 """What of ours a worker may know; with the modules of the rooms ``_payload`` and ``_worker``."""
 

@@ -7,6 +7,7 @@ import collections
 import csv
 import enum
 import gzip
+import io
 import itertools
 import operator
 from functools import partial
@@ -146,6 +147,25 @@ def test_a_file_that_is_closed_while_it_is_read_says_where_to_wait(pool, tmp_pat
     with pytest.raises(ValueError, match="closed file") as caught:
         job.result(DEADLINE)
     assert any("wait for the job inside it, or pass list(file)" in note for note in caught.value.__notes__)
+
+
+def test_a_text_file_that_says_too_early_that_it_has_ended_is_asked_again(pool, tmp_path):
+    """As CPython's does when another thread closes it in the middle of a read: or the job would end well, with less."""
+
+    class Hasty(io.TextIOWrapper):
+        hastes = 2
+
+        def __next__(self):
+            if self.hastes and self.given == 3 - self.hastes:
+                self.hastes -= 1
+                raise StopIteration
+            self.given += 1
+            return super().__next__()
+
+    (tmp_path / "lines").write_text("a\nb\nc\n")
+    with Hasty((tmp_path / "lines").open("rb")) as file:
+        file.given = 0
+        assert pool.map(work.double, file).result(DEADLINE) == ["a\na\n", "b\nb\n", "c\nc\n"]
 
 
 def test_the_results_of_a_job_are_the_data_of_the_next(pool):

@@ -22,6 +22,7 @@ _WORTH_NAMING = 1_000_000
 _MOST_NAMED = 3
 _CachedFunction = type(functools.cache(len))
 _CODE = (types.FunctionType, _CachedFunction, types.MethodType, functools.partial, staticmethod, classmethod, property)
+_RESOURCES = ("aiopool.resources.AsyncResource", "aiopool.resources.SyncResource")
 
 _warned: set[tuple[str, str]] = set()
 
@@ -67,7 +68,8 @@ def _captures(fn: object, size_of: Callable[[object], int]) -> Iterator[_Capture
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if isinstance(value, _CODE) or (isinstance(value, type) and travels_by_value(value)):
+            inner = isinstance(value, _CODE) or type_name(value) in _RESOURCES
+            if inner or (isinstance(value, type) and travels_by_value(value)):
                 todo.append(value)
             elif own and type_name(value) != "aiopool._payload.refs.Ref" and (size := size_of(value)) >= _WORTH_NAMING:
                 told = f"{phrase.removeprefix('uses ')} ({type_name(value)}, {size / 1e6:,.1f} MB)"

@@ -19,12 +19,14 @@ from typing import Any
 from aiopool._payload.kinds import FUNCTION_ADVICE, INPUT_ADVICE, RESULT_ADVICE, is_bound_to_loop, kind_of, type_name
 from aiopool._payload.parts import Step, is_opaque, parts
 from aiopool._payload.picklers import COPIED_IN_VAIN
+from aiopool._payload.tracebacks import without_library_frames
+from aiopool.errors import NotPicklable
 
 __all__ = ["blame_function", "blame_input", "blame_result", "blame_retry_on", "vain_in_function", "vain_in_input"]
 
 _STANDARD_REFUSALS = {
-    TypeError: re.compile(r"can(no|')t pickle ", re.IGNORECASE),
-    pickle.PicklingError: re.compile(r"can(no|')t pickle ", re.IGNORECASE),
+    TypeError: re.compile(r"can(no|')t (pickle|serialize) ", re.IGNORECASE),
+    pickle.PicklingError: re.compile(r"can(no|')t (pickle|serialize) ", re.IGNORECASE),
     RuntimeError: re.compile(r".* should only be shared between processes through inheritance"),
 }
 
@@ -37,46 +39,56 @@ _MOST_VISITS = 10_000
 _cause = BaseException.__dict__["__cause__"]
 
 
-def blame_function(name: str, fn: object, error: BaseException, try_part: Try) -> str:
-    """A sentence for a function that cannot travel."""
+def blame_function(name: str, fn: object, error: BaseException, try_part: Try) -> NotPicklable:
+    """What to raise for a function that cannot travel."""
     return _blame(f"`{name}`", fn, error, try_part, FUNCTION_ADVICE)
 
 
-def blame_retry_on(classes: tuple[type[BaseException], ...], error: BaseException, try_part: Try) -> str:
-    """A sentence for classes of exceptions that cannot travel."""
+def blame_retry_on(classes: tuple[type[BaseException], ...], error: BaseException, try_part: Try) -> NotPicklable:
+    """The same for classes of exceptions."""
     return _blame("`retry_on`", classes, error, try_part, FUNCTION_ADVICE)
 
 
-def blame_input(value: object, error: BaseException, try_part: Try) -> str:
-    """A sentence for an argument that cannot travel."""
+def blame_input(value: object, error: BaseException, try_part: Try) -> NotPicklable:
+    """The same for an argument."""
     return _blame(f"the input ({type_name(value)})", value, error, try_part, INPUT_ADVICE)
 
 
-def blame_result(value: object, error: BaseException, try_part: Try) -> str:
-    """A sentence for a result that cannot travel."""
+def blame_result(value: object, error: BaseException, try_part: Try) -> NotPicklable:
+    """The same for a result."""
     return _blame(f"the result ({type_name(value)})", value, error, try_part, RESULT_ADVICE)
 
 
-def vain_in_function(name: str, fn: object) -> str | None:
-    """A sentence for a function that holds what would be copied in vain; None if it does not hold it itself."""
+def vain_in_function(name: str, fn: object) -> NotPicklable | None:
+    """What to raise for a function that holds what would be copied in vain; None if it does not hold it itself."""
     return _vain(f"`{name}`", fn, FUNCTION_ADVICE)
 
 
-def vain_in_input(value: object) -> str | None:
+def vain_in_input(value: object) -> NotPicklable | None:
     """The same for an argument."""
     return _vain(f"the input ({type_name(value)})", value, INPUT_ADVICE)
 
 
-def _blame(subject: str, thing: object, error: BaseException, try_part: Try, advice: Mapping[str, str]) -> str:
+def _blame(subject: str, thing: object, error: BaseException, try_part: Try, advice: Mapping[str, str]) -> NotPicklable:
+    """With the error as its cause, unless its own sentence says all that the error does, and better."""
+    cause = without_library_frames(error)
     if any(issubclass(type(each), RecursionError) for each in (error, _cause.__get__(error))):
-        return f"{subject} is nested too deeply to travel to another process. Make it flatter."
+        return _refusal(f"{subject} is nested too deeply to travel to another process. Make it flatter.", cause)
     reason = _reason(error)
     try:
-        return _sentence(subject, _Search(try_part).path(thing), thing, reason, advice)
+        path = _Search(try_part).path(thing)
+        sentence = _sentence(subject, path, thing, reason, advice)
+        return _refusal(sentence, None if path and not reason else cause)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - a thing that refuses even to be looked at
-        return f"{subject} cannot travel to another process{reason}."
+        return _refusal(f"{subject} cannot travel to another process{reason}.", cause)
+
+
+def _refusal(sentence: str, cause: BaseException | None) -> NotPicklable:
+    refusal = NotPicklable(sentence)
+    refusal.__cause__ = cause
+    return refusal
 
 
 def _sentence(subject: str, path: Sequence[Step], thing: object, reason: str, advice: Mapping[str, str]) -> str:
@@ -149,10 +161,10 @@ class _Search:
 # --- what can be pickled, in vain ----------------------------------------------------------------------------------
 
 
-def _vain(subject: str, thing: object, advice: Mapping[str, str]) -> str | None:
+def _vain(subject: str, thing: object, advice: Mapping[str, str]) -> NotPicklable | None:
     try:
         path = _path_to(COPIED_IN_VAIN, thing)
-        return None if path is None else _sentence(subject, path, thing, "", advice)
+        return None if path is None else _refusal(_sentence(subject, path, thing, "", advice), None)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - a thing that refuses to be looked at has travelled, which is enough

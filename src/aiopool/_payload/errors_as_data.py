@@ -195,7 +195,10 @@ def _shortened(text: str) -> str:
 def load_error(data: bytes | memoryview) -> BaseException:
     """The exception that :func:`dump_error` told, with its chain, notes and traceback. Never raises."""
     try:
-        records, formatted = cast("tuple[list[_Told], str]", pickle.loads(data))  # noqa: S301
+        loaded = pickle.loads(data)  # noqa: S301
+        if isinstance(loaded, BaseException):
+            return loaded  # It was only named, because it never left this process.
+        records, formatted = cast("tuple[list[_Told], str]", loaded)
         return _Rebuilt(records, formatted).root()
     except BaseException as error:  # noqa: BLE001 - a damaged record must not lose the item
         return RemoteError(f"the item failed, and its error cannot be read: {type_name(error)}: {_text(error)}")

@@ -1,4 +1,4 @@
-"""What a function would do, as a digest: its code, and what that reads. Two loads of the same function have the same one.
+"""What a function would do, as a digest: its code, and what that reads. Two loads of the same function have the same.
 
 Pickles will not do for that: cloudpickle's bytes tell which strings were one object and in what order a set gave its
 members, and name a class by a random number. So the same things are walked through here, one by one, and what they say
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import dis
 import hashlib
+import inspect
 import pickle
 import types
 from collections.abc import Callable, Iterator
@@ -24,8 +25,10 @@ __all__ = ["Fingerprint", "fingerprint"]
 
 _MISSING = object()
 _PLAIN = (type(None), bool, int, float, complex, str, type(...), type(NotImplemented))
-_CODE = ("co_name", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names")
-_CODE += ("co_varnames", "co_freevars", "co_cellvars", "co_exceptiontable")  # Neither lines nor the number of a cell.
+_CODE = (  # Neither its lines nor the number of its cell.
+    *("co_name", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names"),
+    *("co_varnames", "co_freevars", "co_cellvars", "co_exceptiontable"),
+)
 _OF_NO_MATTER = {"__firstlineno__", "__static_attributes__", "__slotnames__", "__dict__", "__weakref__"}
 _TAKEN_APART = (types.MethodType, staticmethod, classmethod, property)
 
@@ -126,8 +129,11 @@ class _Walk:
     def _code(self, code: types.CodeType) -> None:
         for name in _CODE:
             self.thing(getattr(code, name))
+        is_class_body = not code.co_flags & inspect.CO_OPTIMIZED
         for constant in code.co_consts:
-            self.thing(constant)
+            # From 3.13 on the body of a class assigns the number of its line.
+            if not (is_class_body and constant == code.co_firstlineno):
+                self.thing(constant)
 
     def _class(self, cls: Any) -> None:
         if not travels_by_value(cls):

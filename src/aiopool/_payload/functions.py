@@ -18,7 +18,6 @@ from aiopool._payload import sources
 from aiopool._payload.captures import LARGE, warn_of_captures
 from aiopool._payload.classes import Definitions, FunctionPickler, new_epoch
 from aiopool._payload.culprits import blame_function, blame_retry_on, vain_in_function
-from aiopool._payload.tracebacks import without_library_frames
 from aiopool.errors import NotPicklable
 
 __all__ = ["FunctionBlob", "dump_function", "load_function", "load_job", "may_retry"]
@@ -60,16 +59,17 @@ def dump_function(fn: Callable[..., Any], retry_on: Sequence[type[BaseException]
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-        raise NotPicklable(_blame(name, fn, classes, error, known)) from without_library_frames(error)
-    if pickler.in_vain and (refusal := vain_in_function(name, fn)) is not None:
-        raise NotPicklable(refusal)
+        refusal = _blame(name, fn, classes, error, known)
+        raise refusal from refusal.__cause__
+    if pickler.in_vain and (in_vain := vain_in_function(name, fn)) is not None:
+        raise in_vain
     if stream.tell() > LARGE:
         warn_of_captures(name, fn, lambda part: _size(part, known))
     lines = pickle.dumps(sources.collect(pickler.files), protocol=5)
     return FunctionBlob(lines + stream.getvalue(), name, is_async(fn), frozenset(pickler.classes))
 
 
-def _blame(name: str, fn: object, classes: Classes | None, error: BaseException, known: Definitions) -> str:
+def _blame(name: str, fn: object, classes: Classes | None, error: BaseException, known: Definitions) -> NotPicklable:
     def try_part(part: object) -> None:
         FunctionPickler(_Sink(), known).dump(part)
 

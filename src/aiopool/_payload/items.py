@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from aiopool._payload.classes import InputPickler, definitions
 from aiopool._payload.culprits import blame_input, vain_in_input
 from aiopool._payload.functions import FunctionBlob
-from aiopool._payload.tracebacks import without_library_frames
 from aiopool.errors import NotPicklable
 
 __all__ = ["PLAIN_TYPES", "EncodedItems", "dump_items", "dump_shared", "load_item", "load_shared"]
@@ -67,11 +66,9 @@ def _dump_item(value: object, named: frozenset[str]) -> bytes | NotPicklable:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Stop, in the call of a submit; a feeder's thread is never struck by one.
-        refusal = NotPicklable(blame_input(value, error, lambda part: InputPickler(io.BytesIO(), known).dump(part)))
-        refusal.__cause__ = without_library_frames(error)
+        return blame_input(value, error, lambda part: InputPickler(io.BytesIO(), known).dump(part))
+    if pickler.in_vain and (refusal := vain_in_input(value)) is not None:
         return refusal
-    if pickler.in_vain and (told := vain_in_input(value)) is not None:
-        return NotPicklable(told)
     return stream.getvalue()
 
 

@@ -9,22 +9,21 @@ import pickle
 from aiopool._payload.classes import HomewardPickler
 from aiopool._payload.culprits import blame_result
 from aiopool._payload.errors_as_data import EXITS
-from aiopool._payload.tracebacks import without_library_frames
-from aiopool.errors import ItemExited, NotPicklable
+from aiopool.errors import ItemExited
 
 __all__ = ["dump_value", "load_value"]
 
 
 def dump_value(value: object) -> bytes:
-    """Pickle a result in the worker. Whatever goes wrong in it comes out as ``NotPicklable``, caused by that."""
+    """Pickle a result in the worker. Whatever goes wrong in it comes out as ``NotPicklable``."""
     stream = io.BytesIO()
     try:
         HomewardPickler(stream).dump(value)
     except BaseException as error:  # noqa: BLE001 - a user's __reduce__ may raise anything; it is this item's failure
-        message = blame_result(value, error, lambda part: HomewardPickler(io.BytesIO()).dump(part))
+        refusal = blame_result(value, error, lambda part: HomewardPickler(io.BytesIO()).dump(part))
         if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
             value.close()  # The message says that it was not awaited; a warning at some later moment adds nothing.
-        raise NotPicklable(message) from without_library_frames(error)
+        raise refusal from refusal.__cause__
     return stream.getvalue()
 
 

@@ -22,11 +22,15 @@ _numbers = itertools.count(1)
 
 
 class References:
-    """What the frames of one job name: its function, and values by number. It is let go with whoever holds this."""
+    """What the frames of one job name: its function, and values by number. They are let go with whoever holds this.
+
+    ``threads`` is how many threads may call the function at the same time, where it is no coroutine function.
+    """
 
     def __init__(self, function: Callable[..., Any], retry_on: tuple[type[BaseException], ...]) -> None:
         self.function = function
         self.retry_on = retry_on
+        self.threads = 1
         self._number = next(_numbers)
         self._values: dict[int, object] = {}
         self._value_numbers = itertools.count()

@@ -9,7 +9,6 @@ import itertools
 import json
 import logging
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,10 @@ from aiopool import _payload
 from aiopool._core import facts as f
 from aiopool._core import frames
 from aiopool._core.ledger import Ledger
+from aiopool._runtime import environment
 from aiopool._runtime.feeder import Feeder, Recoder
+from aiopool._runtime.machine import usable_cores
+from aiopool._runtime.modules import Modules
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.results import Ending, RawFailure, Results, Segment
 from aiopool._runtime.runs import JobSpec, Run, Runs, on_surface
@@ -37,7 +39,14 @@ PART_SECONDS = 3.0
 class Driver:
     """Runs one pool: its thread, its engine, its ledger, its jobs."""
 
-    def __init__(self, options: PoolOptions, make_engine: Callable[[Any], Engine], initializers: list[bytes]) -> None:
+    def __init__(
+        self,
+        options: PoolOptions,
+        make_engine: Callable[[Any], Engine],
+        initializers: list[bytes],
+        io: IOThread | None = None,
+    ) -> None:
+        """``io``: a thread that it shares with others; by default one of its own, which ends with it."""
         self.options = options
         self.closed = Results(1, prefilled={0: None})
         self._ledger = Ledger(
@@ -47,13 +56,15 @@ class Driver:
             idle_timeout=options.idle_timeout,
         )
         self._initializers = initializers
-        self._io = IOThread(options.name)
-        self._io.loop.set_exception_handler(self._on_internal_error)
+        self._io = io or IOThread(options.name)
+        if io is None:
+            self._io.loop.set_exception_handler(self._on_internal_error)
         self._engine = make_engine(self._io.loop)
         self._recoder = Recoder(self)
         self._workers: dict[int, WorkerProxy] = {}
         self._runs = Runs(self._io.loop, self._recoder, self._tell, self._picture_job)
         self._feeders: dict[int, Feeder] = {}
+        self._modules = Modules()
         self._job_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
@@ -95,6 +106,7 @@ class Driver:
             frames.Dropped: lambda worker, frame: self._tell(f.Cleared(worker.id, frame.job)),
             frames.Held: lambda worker, frame: self._tell(f.CancelHeld(worker.id, frame.job)),
             frames.Overdue: lambda worker, frame: self._tell(f.ItemOverdue(worker.id, frame.batch, frame.position)),
+            frames.Modules: lambda worker, frame: self._modules.note(worker.id, bytes(frame.data)),
             frames.Pong: lambda worker, _: self._tell(f.WorkerAnswered(worker.id)),
             frames.Reported: lambda worker, frame: worker.take_report(frame.fraction, bytes(frame.text)),
         }
@@ -105,8 +117,11 @@ class Driver:
         """Begin a job; its number."""
         job = next(self._job_ids)
         feeder = Feeder(job, self, self._recoder, spec.encode, spec.keep) if feed else None
-        run = Run(job, spec, results, feeder, time.monotonic())
+        run = Run(job, spec, results, feeder, time.monotonic(), environment.take())
         try:
+            known = f.WorkersOutdated in self._ledger._handlers  # GUARD until the ledger knows it
+            if known and self.options.reload_modules and (outdated := self._modules.outdated()):
+                self._io.call(self._tell, f.WorkersOutdated(outdated))
             if feed and feeder:
                 results.on_room = lambda: self._io.call(self._runs.read_on, job)
                 self._feeders[job] = feeder
@@ -271,20 +286,36 @@ class Driver:
 
     def _start_worker(self, order: f.StartWorker) -> None:
         proxy = WorkerProxy(order.worker, order.index, self._on_frame, self._on_death, self._on_output)
+        now = environment.latest()
+        proxy.environment = now.version
         self._workers[order.worker] = proxy
         try:
-            proxy.link = self._engine.start(order.index, proxy)
+            variables = environment.process_variables(now, self._threads_per_worker())
+            proxy.link = self._engine.start(order.index, proxy, variables)
         except Exception as error:  # noqa: BLE001  # whatever it is, jobs are told after some tries, not never
             self._start_error, self._start_failed = error, "starting a process raised"
             self._io.loop.call_soon(self._on_death, proxy)
             return
-        config = json.dumps({"path": [str(entry) for entry in sys.path], "index": order.index})
-        proxy.send(frames.Setup(config.encode(), _payload.dump_shared(list(self._initializers))))
+        config = {
+            "index": order.index,
+            "start_timeout": self.options.start_timeout,
+            "environment": now.state,
+            "watch_modules": self.options.reload_modules,
+            "nested_loops": self.options.nested_loops,
+        }
+        proxy.send(frames.Setup(json.dumps(config).encode(), _payload.dump_shared(list(self._initializers))))
         proxy.flush()
+
+    def _threads_per_worker(self) -> int | None:
+        threads = self.options.threads_per_worker
+        return max(1, int(usable_cores()) // self._ledger.size) if threads == "auto" else threads
 
     def _send_function(self, order: f.SendFunction) -> None:
         run = self._run(order.job)
-        spec = run.spec
+        spec, worker = run.spec, self._workers[order.worker]
+        if worker.environment < run.environment.version:
+            worker.environment = run.environment.version
+            worker.send(frames.Environment(run.environment.data))
         self._send(order.worker, frames.Function(order.job, spec.flags, spec.settings, spec.function))
 
     def _send_batch(self, order: f.SendBatch) -> None:
@@ -293,6 +324,7 @@ class Driver:
         items, encoded = run.batches.pop(order.batch)
         lanes = min(order.lanes, frames.MOST_LANES)
         batch = frames.Batch(order.job, order.batch, lanes, order.attempt, items, encoded.shared, encoded.blobs)
+        self._workers[order.worker].surface = run.spec.surface  # Also for what it prints when it has nothing to do.
         self._send(order.worker, batch)
 
     def _run(self, job: int) -> Run:
@@ -364,6 +396,7 @@ class Driver:
         chance = random.random()  # noqa: S311 - the same
         self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping(), chance))
         del self._workers[worker.id]
+        self._modules.forget(worker.id)
         if self._ledger.state == "closed":
             self._pool_ended()
 
@@ -411,6 +444,7 @@ class Driver:
             results.end(Ending("cancelled"))
         self._engine.close()
         self._recoder.stop()
+        self._runs.close()
         if self._alarm is not None:
             self._alarm.cancel()
         self._io.stop()

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from multiprocessing import process, spawn
 from pathlib import Path
 
@@ -24,8 +25,6 @@ from aiopool._worker.main import main
 main({commands}, {answers}, {marks}, {parent})
 """
 
-_NOT_FOR_WORKERS = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
-
 
 def boot_path() -> list[str]:
     """Where a worker finds the standard library, us and cloudpickle, in this order.
@@ -35,14 +34,6 @@ def boot_path() -> list[str]:
     library = Path(os.__file__).parent
     ours = str(Path(__file__).parents[2])
     return [str(library), str(library / "lib-dynload"), *dict.fromkeys((ours, where.folder()))]
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment of a worker: ours, without what only holds for a kernel."""
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
-    if "inline" in environment.get("MPLBACKEND", ""):
-        environment["MPLBACKEND"] = "Agg"
-    return environment
 
 
 class Popen:
@@ -60,7 +51,7 @@ class Popen:
             stdout=output,
             stderr=output,
             pass_fds=(commands, answers, marks),
-            env=worker_environment(),
+            env=worker.variables,
         )
         self.pid = self._child.pid
         self.sentinel = _open_sentinel(self.pid)
@@ -116,9 +107,10 @@ class WorkerProcess(process.BaseProcess):
 
     _start_method = "spawn"
 
-    def __init__(self, index: int, fds: tuple[int, int, int, int]) -> None:
+    def __init__(self, index: int, fds: tuple[int, int, int, int], variables: Mapping[str, str]) -> None:
         super().__init__(name=f"aiopool worker {index}", daemon=True)
         self.fds = fds
+        self.variables = variables
 
     @staticmethod
     def _Popen(worker: WorkerProcess) -> Popen:  # noqa: N802  # the name that multiprocessing looks for

@@ -32,6 +32,7 @@ class WorkerProxy:
         self.id = number
         self.index = index
         self.link: Link | None = None
+        self.environment = 0
         self.surface: Surface | None = None
         self.report: tuple[float | None, str] | None = None
         self.why = ""

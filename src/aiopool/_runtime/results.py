@@ -10,13 +10,15 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from aiopool import _payload
 from aiopool._runtime.waiters import ANYTHING, BACKLOG, Callback, Waiter
 from aiopool.errors import InternalError, ItemExited, WouldDeadlock
+from aiopool.telemetry import News
 
 __all__ = ["EMPTY", "GONE", "Arrival", "Ending", "RawFailure", "Results", "Segment", "harmless"]
 
@@ -35,7 +37,8 @@ class Segment:
     """Values of one job that arrived together, still pickled.
 
     ``shared`` is one pickle of a list: the plain values, in order. ``blobs`` has an entry per item, None where the
-    value is the next of ``shared``; or it is empty, and all of them are. ``worker`` is its index in the pool.
+    value is the next of ``shared``; or it is empty, and all of them are. ``worker`` is its index in the pool, and each
+    item took so many ``attempts``.
     """
 
     items: Sequence[int]
@@ -43,6 +46,7 @@ class Segment:
     shared: bytes | memoryview
     blobs: Sequence[bytes | memoryview | None]
     worker: int
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,15 @@ class Arrival:
     worker: int | None
     segment: Segment | None
     size: int
+    attempts: int = 1
+
+
+class Pass(Protocol):
+    """Somebody who reads one result after another."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has begun, and may go on: so it will hear of the end."""
 
 
 def harmless(error: BaseException) -> Exception:
@@ -121,6 +134,8 @@ class Results:
         self._reading = threading.RLock()
         self._door = threading.RLock()
         self._waiters: tuple[Waiter, ...] = ()
+        self._passes: weakref.WeakSet[Pass] = weakref.WeakSet()
+        self.news: Final = News()
         self.prefilled: Final = len(prefilled or ())
         if prefilled:
             items = sorted(prefilled)
@@ -137,7 +152,7 @@ class Results:
             if segment.blobs and segment.blobs.count(None) < len(segment.blobs):
                 size += sum([len(blob) for blob in segment.blobs if blob is not None])
             self._arrived_bytes += size
-            self._arrive(Arrival(segment.items, segment.seconds, segment.worker, segment, size))
+            self._arrive(Arrival(segment.items, segment.seconds, segment.worker, segment, size, segment.attempts))
 
     def fail(self, failure: RawFailure) -> None:
         """An item has failed for good."""
@@ -159,6 +174,8 @@ class Results:
             self.ended_at = time.monotonic()
             self.ending = ending
             waiters, self._waiters = self._waiters, ()
+            if any(waiter.asks for waiter in waiters) or any(each.is_open for each in self._passes):
+                self.news.heard = True
         # Callbacks may run right here: they come after those whose latency somebody feels.
         for waiter in sorted(waiters, key=_is_callback):
             waiter.tell()
@@ -197,6 +214,11 @@ class Results:
                 return False
             self._waiters = (*self._waiters, waiter)
             return True
+
+    def begin_pass(self, reader: Pass) -> None:
+        """This one reads; held weakly."""
+        with self._door:
+            self._passes.add(reader)
 
     def discard(self, waiter: Waiter) -> None:
         """Tell this one no more."""

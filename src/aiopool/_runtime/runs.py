@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from aiopool import _payload
 from aiopool._core import facts as f
+from aiopool._runtime.environment import Snapshot
 from aiopool._runtime.feeder import Encode, Feeder, Recoder
 from aiopool._runtime.results import Ending, RawFailure, Results
+from aiopool._runtime.unheard import Unheard
 from aiopool.telemetry import JobSnapshot, JobState, Surface
 
 log = logging.getLogger("aiopool")
@@ -65,6 +67,7 @@ class Run:
     results: Results
     feeder: Feeder | None
     started: float
+    environment: Snapshot
     batches: dict[int, tuple[Sequence[int], _payload.EncodedItems]] = field(default_factory=dict)
     workers: set[int] = field(default_factory=set)
     broken: BaseException | None = None
@@ -103,6 +106,7 @@ class Runs:
         self._runs: dict[int, Run] = {}
         self._batch_ids = itertools.count(1)
         self._showing = False
+        self._unheard = Unheard(loop, lambda surface, news: on_surface(surface, "complain", news))
 
     def get(self, job: int) -> Run | None:
         """The job, unless it has ended."""
@@ -149,6 +153,11 @@ class Runs:
         # First, so that the last line is out before the cell that awaits the job ends.
         on_surface(run.spec.surface, "close", run.picture(ending.how))
         run.results.end(ending)
+        self._unheard.note(run.spec.name, run.results, run.spec.surface, of_call=run.spec.single)
+
+    def close(self) -> None:
+        """The pool has ended: nothing that was to be said later is left unsaid."""
+        self._unheard.close()
 
     # --- input -----------------------------------------------------------------------------------------------------
 

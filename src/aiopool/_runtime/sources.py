@@ -61,15 +61,15 @@ def source_of(iterables: Sequence[object], *, example: str) -> Source:
         sizes = [_size(values) for values in ready if not isinstance(values, ENDLESS)]
         known = [size for size in sizes if size is not None]
         zipped: Iterable[object] = zip(*ready, strict=False)
-        return _claiming(ready, _read_once(zipped, min(known) if known and len(known) == len(sizes) else None))
+        return _claiming(iterables, _read_once(zipped, min(known) if known and len(known) == len(sizes) else None))
     (iterable,) = iterables
     if isinstance(iterable, AsyncIterable):
-        return _claiming([iterable], _async(iterable))
+        return _claiming(iterables, _async(iterable))
     values = _copied(iterable)
     size = _size(values)
     if isinstance(values, list | range) and size is not None:
         return _sequence(values)
-    return _claiming([values], _read_once(values, size))
+    return _claiming(iterables, _read_once(values, size))
 
 
 def chosen(indices: Sequence[int], value_of: Callable[[int], object]) -> Source:
@@ -128,7 +128,24 @@ def _copied(iterable: Any) -> Iterable[object]:
     """A shallow copy of what its owner may change while the job runs; anything else as it is."""
     if isinstance(iterable, range):
         return iterable
+    if isinstance(iterable, io.TextIOWrapper) and not iterable.isatty():
+        return _lines(iterable)
     return list(iterable) if isinstance(iterable, COPIED) else iterable
+
+
+def _lines(file: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text file, as it gives them.
+
+    One that another thread closes in the middle of a read may say that it has ended (CPython raises StopIteration
+    without meaning to). Asked once more it gives the next line, or says that it is closed.
+    """
+    while True:
+        yield from file
+        try:
+            line = next(file)
+        except StopIteration:
+            return
+        yield line
 
 
 def _size(values: object) -> int | None:
@@ -186,7 +203,8 @@ def _check(iterable: object, example: str) -> None:
             'df.to_dict("records") for rows as dicts, or df["column"] for one column'
         )
     # Asked of the type, because a mock or a lazy object has every attribute.
-    if hasattr(kind, "shape") and iterable.shape == ():  # type: ignore[attr-defined]  # just seen
+    shape = iterable.shape if hasattr(kind, "shape") else None  # type: ignore[attr-defined]  # just seen
+    if isinstance(shape, tuple) and not shape:
         raise InputError(f"a single value ({name} without dimensions) cannot be iterated; pass [value] to map over one")
     if inspect.iscoroutine(iterable):
         raise InputError("a coroutine was passed as the data: await it first")

@@ -28,10 +28,11 @@ class Waiter(Protocol):
     """Somebody who waits for a job, as the pool's thread sees them.
 
     ``wants`` says what is worth waking for, besides the end: an item by its index, ``ANYTHING`` that arrives,
-    a ``BACKLOG`` of values that nobody has loaded, or the ``END`` alone.
+    a ``BACKLOG`` of values that nobody has loaded, or the ``END`` alone. ``asks``: it will look how the job has ended.
     """
 
     wants: int
+    asks: bool
 
     def tell(self) -> None:
         """Say that there is news. Never blocks, never raises, and may be called by any thread."""
@@ -105,6 +106,8 @@ class LoopWaiter:
 
     __slots__ = ("_bridge", "_future", "_told", "wants")
 
+    asks = True
+
     def __init__(self, wants: int) -> None:
         self.wants = wants
         self._bridge = bridge_here()
@@ -148,6 +151,8 @@ class ThreadWaiter:
 
     __slots__ = ("_bell", "_told", "wants")
 
+    asks = True
+
     def __init__(self, wants: int) -> None:
         self.wants = wants
         self._told = False
@@ -175,8 +180,14 @@ class Callback:
     wants = END
 
     def __init__(
-        self, function: Callable[[Any], object], argument: object, *, loop: asyncio.AbstractEventLoop | None
+        self,
+        function: Callable[[Any], object],
+        argument: object,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        asks: bool = True,
     ) -> None:
+        self.asks = asks
         self._function = function
         self._argument = argument
         self._context = contextvars.copy_context()

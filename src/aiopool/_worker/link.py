@@ -16,6 +16,8 @@ from aiopool._core import frames, wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiopool._worker.environment import Surroundings
+    from aiopool._worker.modules import Modules
     from aiopool._worker.runner import Runner
 
 READ_SIZE = 1 << 20
@@ -102,16 +104,18 @@ class Pipes:
 class Link(threading.Thread):
     """Reads commands, writes what waits, flushes results that the main thread is too busy to send."""
 
-    def __init__(self, pipes: Pipes, runner: Runner) -> None:
+    def __init__(self, pipes: Pipes, runner: Runner, surroundings: Surroundings, modules: Modules) -> None:
         super().__init__(name="aiopool-link", daemon=True)
         self._pipes = pipes
         self._runner = runner
+        self._modules = modules
         self._parser = wire.Parser()
         self._flush_at = inf
         self._interrupt_at = inf
         self._handlers: dict[type, Callable[[Any], object]] = {
             frames.Setup: runner.setup.put,
-            frames.Function: runner.know,
+            frames.Function: self._know,
+            frames.Environment: surroundings.take,
             frames.Batch: runner.add,
             frames.AskBack: self._hand_back,
             frames.Cancel: self._cancel,
@@ -179,6 +183,11 @@ class Link(threading.Thread):
         for frame in self._parser.feed(data):
             self._handlers[type(frame)](frame)
         return bool(data)
+
+    def _know(self, frame: frames.Function) -> None:
+        # From here to the next look, an edit of a module may have come before or after its import.
+        self._modules.look()
+        self._runner.know(frame)
 
     def _hand_back(self, frame: frames.AskBack) -> None:
         job = self._runner.jobs.get(frame.job)

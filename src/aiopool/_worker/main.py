@@ -12,9 +12,11 @@ import signal
 import sys
 from typing import cast
 
-from aiopool import _payload, inside
+from aiopool import _payload, inside, resources
 from aiopool._core import frames
+from aiopool._worker.environment import Surroundings
 from aiopool._worker.link import Link, Pipes
+from aiopool._worker.modules import Modules
 from aiopool._worker.runner import Runner
 from aiopool._worker.work import MarkPage
 
@@ -36,10 +38,18 @@ def main(commands: int, answers: int, marks: int, parent: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     pipes = Pipes(commands, answers)
-    runner = Runner(pipes.send, pipes.wake, MarkPage(marks))
+    modules = Modules(pipes.send)
+
+    def send(frame: frames.Frame) -> None:
+        if isinstance(frame, frames.Results | frames.Failed):
+            modules.look()  # What an item has imported is told before how it ended.
+        pipes.send(frame)
+
+    surroundings = Surroundings()
+    runner = Runner(send, pipes.wake, MarkPage(marks))
     os.close(marks)
-    Link(pipes, runner).start()
-    if _set_up(runner, pipes):
+    Link(pipes, runner, surroundings, modules).start()
+    if _set_up(runner, pipes, surroundings, modules):
         runner.run()
         _shut_down(runner.loop)
 
@@ -58,14 +68,19 @@ def _die_with(parent: int) -> None:
             os._exit(1)  # It died before we had asked.
 
 
-def _set_up(runner: Runner, pipes: Pipes) -> bool:
+def _set_up(runner: Runner, pipes: Pipes, surroundings: Surroundings, modules: Modules) -> bool:
     setup: queue.SimpleQueue[frames.Setup] = runner.setup
     frame = setup.get()
     try:
         config = json.loads(bytes(frame.config))
         # Only now: a signal.py or types.py in the notebook's folder must not stand in for what we import ourselves.
-        sys.path[:] = config["path"]
+        surroundings.begin(config["environment"])
         inside.become_worker(config["index"])
+        resources.set_up(runner.loop, config["start_timeout"])
+        if config["nested_loops"]:
+            from aiopool._worker import nesting  # with nest_asyncio2, which only few ask for
+
+            nesting.allow(runner)
         for initializer in _payload.load_shared(frame.initializers):
             initialized = _payload.load_function(cast("bytes", initializer))()
             if inspect.iscoroutine(initialized):
@@ -73,12 +88,16 @@ def _set_up(runner: Runner, pipes: Pipes) -> bool:
     except BaseException as error:  # noqa: BLE001  # an initializer may raise anything; the parent is told
         pipes.send(frames.StartFailed(_payload.dump_error(error)))
         return False
+    if config["watch_modules"]:
+        modules.watch()
     runner.ready = True
     pipes.send(frames.Ready(os.getpid()))
     return True
 
 
 def _shut_down(loop: asyncio.AbstractEventLoop) -> None:
+    resources.close_all()  # First: tasks of theirs are among those that are cancelled below.
+
     async def close() -> None:
         left = asyncio.all_tasks() - {cast("asyncio.Task[None]", asyncio.current_task())}
         for task in left:

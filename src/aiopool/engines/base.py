@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,8 +63,8 @@ class Engine(Protocol):
 
     name: str
 
-    def start(self, index: int, events: Events) -> Link:
-        """Start a worker for place ``index`` of the pool and return at once."""
+    def start(self, index: int, events: Events, variables: Mapping[str, str]) -> Link:
+        """Start a worker for place ``index`` of the pool, with these environment variables, and return at once."""
 
     def close(self) -> None:
         """Every worker has died; give back what the engine itself holds."""

@@ -1,7 +1,7 @@
 """The engine of a map inside a worker: its one worker is this very process, beside the item that called the map.
 
-Coroutines run as Tasks of the loop on which the map was called, functions in threads. Frames come and go as with any
-engine, but what they carry are references (``_payload.references``): nothing is copied, and nothing has to be pickled.
+Coroutines run as Tasks of the loop on which the map was called, functions are called in threads. Frames come and go
+as with any engine, but what they carry are references: nothing is copied, and nothing has to be pickled.
 
 There is no process to kill. A coroutine is cancelled; a function cannot be: when its job ends or its time is up, nobody
 waits for its thread any more, which ends when the function does.
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
+import functools
 import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from itertools import groupby
 from time import perf_counter
 from typing import Any, cast
@@ -61,8 +61,8 @@ class InsideEngine:
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    def start(self, _: int, events: Events) -> InsideLink:
-        """Begin; there is nothing that could take time."""
+    def start(self, _: int, events: Events, __: Mapping[str, str]) -> InsideLink:
+        """Begin; there is nothing to set up, and nothing that could take time."""
         return InsideLink(self._place, events)
 
     def close(self) -> None:
@@ -70,9 +70,7 @@ class InsideEngine:
 
 
 class InsideLink:
-    """The worker, which looks from the pool like any other. Everything but ``answer`` is called on the pool's thread."""
-
-    pid = property(lambda _: os.getpid(), doc="This process.")
+    """The worker, which looks from the pool like any other. All but ``answer`` is called on the pool's thread."""
 
     def __init__(self, place: Place, events: Events) -> None:
         self._place = place
@@ -80,7 +78,6 @@ class InsideLink:
         self._parser = wire.Parser()
         self._crews: dict[int, Crew] = {}
         self._handlers: dict[type, Callable[[Any], object]] = {
-            frames.Setup: lambda _: self.answer(frames.Ready(os.getpid())),
             frames.Function: self._know,
             frames.Batch: lambda frame: self._crews[frame.job].add(frame),
             frames.AskBack: lambda frame: self._crews[frame.job].hand_back(frame.count),
@@ -89,6 +86,12 @@ class InsideLink:
             frames.Ping: lambda _: self.answer(frames.Pong()),
             frames.Environment: lambda _: None,
         }
+        self.answer(frames.Ready(os.getpid()))
+
+    @property
+    def pid(self) -> int:
+        """This process."""
+        return os.getpid()
 
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Take in frames."""
@@ -96,8 +99,8 @@ class InsideLink:
             self._handlers[type(frame)](frame)
 
     def _know(self, frame: frames.Function) -> None:
-        made = Coroutines if frame.flags & frames.Function.ASYNC else Threads
-        self._crews[frame.job] = made(frame, self._place, self.answer)
+        crew = Coroutines if frame.flags & frames.Function.ASYNC else Threads
+        self._crews[frame.job] = crew(frame, self._place, self.answer)
 
     def _cancel(self, frame: frames.Cancel) -> None:
         self._crews.pop(frame.job).cancel()
@@ -135,8 +138,8 @@ class InsideLink:
 class Entry:
     """One item from its arrival to its end. What it ended with counts once: with its value or error, or too late."""
 
-    __slots__ = ("_crew", "attempt", "batch", "held", "index", "position", "settled", "spent", "started", "task",
-                 "timed_out", "timer", "value")  # fmt: skip
+    __slots__ = ("_crew", "attempt", "batch", "due", "held", "held_at", "index", "lost", "on_loop", "position",
+                 "settled", "started", "timed_out", "timer", "value")  # fmt: skip
 
     def __init__(self, crew: Crew, frame: frames.Batch, position: int, value: object) -> None:
         self._crew = crew
@@ -148,30 +151,54 @@ class Entry:
         self.started = 0.0
         self.settled = False
         self.timed_out = False
-        self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.held = 0
-        self.spent = 0.0
+        self.held_at = 0.0
+        self.lost = 0.0
+        self.due = False
+        self.on_loop = False
 
     # --- as aiopool.inside sees it ---------------------------------------------------------------------------------
+
+    @property
+    def job(self) -> object:
+        """What it is one of."""
+        return self._crew
 
     def told(self) -> inside.CurrentItem:
         """Tell which one it is: its index is that in the input of the map inside."""
         seed = self._crew.seed
-        return inside.CurrentItem(
-            self.index, self.attempt, None if seed is None else inside.seed_of(seed, self.index)
-        )
+        return inside.CurrentItem(self.index, self.attempt, None if seed is None else inside.seed_of(seed, self.index))
 
     def report(self, fraction: float | None, text: str) -> None:
         """Nothing is shown of a map inside a worker: the item that called it reports for all of it."""
 
     def hold(self) -> None:
         """Stop its clock."""
-        self._crew.hold(self)
+        with _holding:
+            self.held += 1
+            if self.held == 1:
+                self.held_at = perf_counter()
 
     def release(self) -> None:
         """Let its clock go on."""
-        self._crew.release(self)
+        with _holding:
+            self.held -= 1
+            if self.held:
+                return
+            self.lost += perf_counter() - self.held_at
+            due, self.due = self.due, False
+        if due:
+            self._crew.strike_late(self)
+
+    def is_held(self) -> bool:
+        """Whether it must not be struck now; it will be, once it is released."""
+        with _holding:
+            self.due = self.due or self.held > 0
+            return self.held > 0
+
+
+_holding = threading.Lock()
 
 
 def _submitted(function: Callable[..., Any], item: Any) -> Any:
@@ -215,14 +242,24 @@ class Crew:
         """Start nothing more, and end what runs, as far as it can be ended."""
         raise NotImplementedError
 
-    # --- clocks ----------------------------------------------------------------------------------------------------
+    # --- its clock -------------------------------------------------------------------------------------------------
 
-    def hold(self, entry: Entry) -> None:
-        """Stop the item's clock. Any thread."""
+    def strike_late(self, entry: Entry) -> None:
+        """What should have struck the item while it was held strikes now. Any thread."""
         raise NotImplementedError
 
-    def release(self, entry: Entry) -> None:
-        """Let it go on. Any thread."""
+    def _time_out(self, entry: Entry) -> None:
+        """End the item if its time is up, else look again. On the loop that looks after the clocks of this crew."""
+        if entry.settled or self.timeout is None or entry.is_held():
+            return
+        left = self.timeout - (perf_counter() - entry.started - entry.lost)
+        if left > 0:
+            entry.timer = asyncio.get_running_loop().call_later(left, self._time_out, entry)
+        else:
+            self._strike(entry)
+
+    def _strike(self, entry: Entry) -> None:
+        """Its time is up."""
         raise NotImplementedError
 
     # --- what they share -------------------------------------------------------------------------------------------
@@ -234,9 +271,7 @@ class Crew:
 
     def _give_back(self, count: int) -> None:
         back = [self._queue.pop() for _ in range(min(count, len(self._queue)))]
-        self._answer(
-            frames.HandedBack(self._job, [entry.batch for entry in back], [entry.position for entry in back])
-        )
+        self._answer(frames.HandedBack(self._job, [entry.batch for entry in back], [entry.position for entry in back]))
 
     def _call(self, entry: Entry) -> Any:
         function, value = self._held.function, entry.value
@@ -298,7 +333,7 @@ class Coroutines(Crew):
 
     def __init__(self, frame: frames.Function, place: Place, answer: Callable[[frames.Frame], None]) -> None:
         super().__init__(frame, place, answer)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Entry, asyncio.Task[None]] = {}
 
     def add(self, frame: frames.Batch) -> None:
         """Queue the items of a batch."""
@@ -313,13 +348,9 @@ class Coroutines(Crew):
         self._over = True
         self._post(self._cancel)
 
-    def hold(self, entry: Entry) -> None:
-        """Stop the item's clock."""
-        self._post(self._hold, entry)
-
-    def release(self, entry: Entry) -> None:
-        """Let it go on."""
-        self._post(self._release, entry)
+    def strike_late(self, entry: Entry) -> None:
+        """What should have struck the item while it was held strikes now."""
+        self._post(self._cancel_one if self._over else self._time_out, entry)
 
     def _post(self, function: Callable[..., object], *args: Any) -> None:
         try:
@@ -337,91 +368,92 @@ class Coroutines(Crew):
     def _fill(self) -> None:
         while self._queue and len(self._tasks) < self._lanes and not self._over:
             entry = self._queue.popleft()
-            task = entry.task = self._place.loop.create_task(self._run(entry), context=self._context(entry))
-            self._tasks.add(task)
-            # A loop holds its tasks weakly, and this crew may be forgotten before the last of them has cleaned up.
-            _tasks.add(task)
-            task.add_done_callback(_tasks.discard)
-            task.add_done_callback(lambda task, entry=entry: self._ended(task, entry))
+            self._launch(entry, self._begin(entry), self._context(entry))
 
-    async def _run(self, entry: Entry) -> None:
+    async def _begin(self, entry: Entry) -> None:
         entry.started = perf_counter()
-        self._watch(entry)
+        if self.timeout is not None:
+            entry.timer = self._place.loop.call_later(self.timeout, self._time_out, entry)
         try:
-            value = await self._call(entry)
+            coroutine = self._call(entry)
+        except BaseException as error:  # noqa: BLE001  # the call itself, with arguments that it does not take, say
+            self._end(entry, None, error)
+        else:
+            await self._finish(entry, coroutine)
+
+    async def _finish(self, entry: Entry, awaitable: Awaitable[object]) -> None:
+        try:
+            value = await awaitable
         except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
             self._end(entry, None, error)
         else:
             self._end(entry, value)
 
-    def _end(self, entry: Entry, value: object, error: BaseException | None = None) -> None:
-        if not entry.settled:
-            entry.settled = True
-            if entry.timer is not None:
-                entry.timer.cancel()
-            self._settle(entry, value, error)
+    def _launch(self, entry: Entry, run: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        task = self._tasks[entry] = self._place.loop.create_task(run, context=context)
+        # A loop holds its tasks weakly, and this crew may be forgotten before the last of them has cleaned up.
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+        task.add_done_callback(functools.partial(self._leave, entry))
 
-    def _ended(self, task: asyncio.Task[None], entry: Entry) -> None:
-        self._tasks.discard(task)
-        # Cancelled by somebody else, as at the end of asyncio.run(), before it began.
+    def _leave(self, entry: Entry, _: object = None) -> None:
+        """Nobody waits for its task any more: it is done, or does not care that its time is up.
+
+        If it has not told how it ended, it was cancelled before it began, as at the end of ``asyncio.run()``.
+        """
+        self._tasks.pop(entry, None)
         self._end(entry, None, asyncio.CancelledError())
         self._fill()
 
+    def _end(self, entry: Entry, value: object, error: BaseException | None = None) -> bool:
+        """Settle the item; False if that was done."""
+        if entry.settled:
+            return False
+        entry.settled = True
+        if entry.timer is not None:
+            entry.timer.cancel()
+        self._settle(entry, value, error)
+        return True
+
     def _cancel(self) -> None:
         self._queue.clear()
-        for task in self._tasks:
+        for entry in list(self._tasks):
+            if not entry.is_held():
+                self._cancel_one(entry)
+
+    def _cancel_one(self, entry: Entry) -> None:
+        if (task := self._tasks.get(entry)) is not None:
             task.cancel()
 
-    # --- clocks ----------------------------------------------------------------------------------------------------
-
-    def _watch(self, entry: Entry) -> None:
-        if self.timeout is not None and not entry.held and not entry.settled:
-            left = max(0.0, self.timeout - entry.spent)
-            entry.spent -= perf_counter()
-            entry.timer = self._place.loop.call_later(left, self._time_out, entry)
-
-    def _hold(self, entry: Entry) -> None:
-        entry.held += 1
-        if entry.held == 1 and entry.timer is not None and not entry.timed_out:
-            entry.timer.cancel()
-            entry.timer = None
-            entry.spent += perf_counter()
-
-    def _release(self, entry: Entry) -> None:
-        entry.held -= 1
-        if not entry.held and not entry.timed_out:
-            self._watch(entry)
-
-    def _time_out(self, entry: Entry) -> None:
-        if not entry.settled and entry.task is not None:
-            entry.timed_out = True
-            entry.task.cancel()
-            entry.timer = self._place.loop.call_later(END_SECONDS, self._abandon, entry)
-
-    def _abandon(self, entry: Entry) -> None:
-        """It does not care that its time is up; another attempt, and other items, do not wait for it."""
-        if entry.task is not None:
-            self._tasks.discard(entry.task)
-        self._end(entry, None)
-        self._fill()
+    def _strike(self, entry: Entry) -> None:
+        entry.timed_out = True
+        self._cancel_one(entry)
+        self._place.loop.call_later(END_SECONDS, self._leave, entry)
 
 
 _tasks: set[asyncio.Task[None]] = set()
 
 
-class Threads(Crew):
-    """``lanes`` daemon threads, each of which runs one item after another, as long as there are any."""
+class Threads(Coroutines):
+    """Daemon threads, each of which calls the function with one item after another, as long as there are any.
+
+    What is often passed is a lambda around a coroutine function, as in ``lambda url: client.get(url)``: the coroutine
+    goes to the loop, where its client lives, and the thread takes the next item. So ``lanes`` items may be under way,
+    while there are no more than ``threads`` threads.
+    """
 
     def __init__(self, frame: frames.Function, place: Place, answer: Callable[[frames.Frame], None]) -> None:
         super().__init__(frame, place, answer)
+        self._threads = self._held.threads
         self._lock = threading.Lock()
         self._serving = 0
+        self._under_way = 0
 
     def add(self, frame: frames.Batch) -> None:
         """Queue the items of a batch, and start threads for them."""
         with self._lock:
             self._take_in(frame)
-        self._staff()
+        self._fill()
 
     def hand_back(self, count: int) -> None:
         """Give back what has not started."""
@@ -429,14 +461,24 @@ class Threads(Crew):
             self._give_back(count)
 
     def cancel(self) -> None:
-        """Start nothing more; what runs is forgotten."""
+        """Start nothing more, cancel what waits on the loop; functions that run are forgotten."""
         with self._lock:
             self._over = True
             self._queue.clear()
+        if self._under_way:
+            self._post(self._cancel)
 
-    def _staff(self) -> None:
+    def strike_late(self, entry: Entry) -> None:
+        """What should have struck the item while it was held strikes now."""
+        if self._over:
+            self._post(self._cancel_one, entry)
+        else:
+            self._place.io.call(self._time_out, entry)
+
+    def _fill(self) -> None:
         with self._lock:
-            count = max(0, min(self._lanes - self._serving, len(self._queue)))
+            free = min(self._threads - self._serving, self._lanes - self._under_way)
+            count = max(0, min(free, len(self._queue)))
             self._serving += count
         for started in range(count):
             thread = threading.Thread(target=self._serve, name=f"aiopool-inside-{self._job}", daemon=True)
@@ -453,78 +495,71 @@ class Threads(Crew):
             left = [] if self._serving else list(self._queue)
             if left:
                 self._queue.clear()
+                self._under_way += len(left)
         for entry in left:
             entry.started = perf_counter()
-            self._settle(entry, None, error)
+            self._end(entry, None, error)
+
+    def _next(self) -> Entry | None:
+        with self._lock:
+            if self._over or not self._queue or self._serving > self._threads or self._under_way >= self._lanes:
+                self._serving -= 1
+                return None
+            self._under_way += 1
+            return self._queue.popleft()
 
     def _serve(self) -> None:
         while (entry := self._next()) is not None:
             entry.started = perf_counter()
             if self.timeout is not None:
-                self._place.io.call(self._watch, entry)
-            try:
-                value, failed = self._context(entry).run(self._value, entry), None
-            except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
-                value, failed = None, error
-            if not self._end(entry, value, failed):
-                return  # Too late, and another thread has taken this one's place.
-            del value, failed
+                self._place.io.call(self._time_out, entry)
+            if not self._serve_one(entry):
+                return  # Too late: another thread has taken this one's place.
 
-    def _value(self, entry: Entry) -> object:
-        value = self._call(entry)
-        # A lambda or wrapper around a coroutine function looks like a def.
-        return asyncio.run(value) if inspect.iscoroutine(value) else value
-
-    def _next(self) -> Entry | None:
+    def _serve_one(self, entry: Entry) -> bool:
+        context = self._context(entry)
+        try:
+            value = context.run(self._call, entry)
+        except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
+            return self._end(entry, None, error)
+        if not isinstance(value, Coroutine):
+            return self._end(entry, value)
         with self._lock:
-            if self._over or not self._queue or self._serving > self._lanes:
-                self._serving -= 1
-                return None
-            return self._queue.popleft()
+            if entry.settled:
+                value.close()
+                return False
+            entry.on_loop = True
+        self._post(self._go_on, entry, value, context)
+        return True
 
-    def _end(self, entry: Entry, value: object, error: BaseException | None) -> bool:
-        """Settle the item; False if that was done."""
+    def _go_on(self, entry: Entry, coroutine: Coroutine[Any, Any, object], context: contextvars.Context) -> None:
+        if self._over:
+            coroutine.close()
+        else:
+            self._launch(entry, self._finish(entry, coroutine), context)
+
+    def _end(self, entry: Entry, value: object, error: BaseException | None = None) -> bool:
         with self._lock:
             if entry.settled:
                 return False
             entry.settled = True
+            self._under_way -= 1
+        if entry.timer is not None:
+            self._place.io.call(entry.timer.cancel)
         self._settle(entry, value, error)
         return True
 
-    # --- clocks, on the pool's thread ------------------------------------------------------------------------------
-
-    def hold(self, entry: Entry) -> None:
-        """Stop the item's clock."""
-        self._place.io.call(self._hold, entry)
-
-    def release(self, entry: Entry) -> None:
-        """Let it go on."""
-        self._place.io.call(self._release, entry)
-
-    def _watch(self, entry: Entry) -> None:
-        if self.timeout is not None and not entry.held and not entry.settled:
-            now = perf_counter()
-            spent = entry.spent or now - entry.started
-            entry.spent = spent - now
-            entry.timer = self._place.io.loop.call_later(max(0.0, self.timeout - spent), self._time_out, entry)
-
-    def _hold(self, entry: Entry) -> None:
-        entry.held += 1
-        if entry.held == 1 and entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
-            entry.spent += perf_counter()
-
-    def _release(self, entry: Entry) -> None:
-        entry.held -= 1
-        self._watch(entry)
-
-    def _time_out(self, entry: Entry) -> None:
-        entry.timed_out = not entry.settled
-        if self._end(entry, None, None):
+    def _strike(self, entry: Entry) -> None:
+        """On the pool's thread, which looks after the clocks here."""
+        with self._lock:
+            entry.timed_out = not entry.settled
+            waits = entry.on_loop
+        if waits:
+            self._post(super()._strike, entry)
+        elif self._end(entry, None):
             with self._lock:
                 self._serving -= 1
-            self._staff()
+            self._fill()
 
 
 def _timed_out(seconds: float, cause: BaseException | None) -> ItemTimeout:

@@ -16,7 +16,7 @@ import termios
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiopool._runtime.process import WorkerProcess
 from aiopool.engines.base import Death, Events, Marks
@@ -34,9 +34,9 @@ class LocalEngine:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def start(self, index: int, events: Events) -> LocalLink:
+    def start(self, index: int, events: Events, variables: Mapping[str, str]) -> LocalLink:
         """Start a worker; its death, also that of one that never came up, is reported through ``events``."""
-        return LocalLink(self._loop, index, events)
+        return LocalLink(self._loop, index, events, variables)
 
     def close(self) -> None:
         """Nothing is held beyond the workers."""
@@ -45,7 +45,9 @@ class LocalEngine:
 class LocalLink:
     """The pool's end of one worker process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, index: int, events: Events) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, index: int, events: Events, variables: Mapping[str, str]
+    ) -> None:
         self._loop = loop
         self._events = events
         self._backlog: deque[memoryview] = deque()
@@ -59,7 +61,7 @@ class LocalLink:
                 marks = _anonymous_file(MARK_BYTES)
                 theirs.callback(os.close, marks)
                 self._marks = mmap.mmap(marks, MARK_BYTES)
-                self._process = WorkerProcess(index, (commands, answers, marks, output))
+                self._process = WorkerProcess(index, (commands, answers, marks, output), variables)
                 self._process.start()
             ours.pop_all()
         self._open = {self._commands, self._answers, self._output}

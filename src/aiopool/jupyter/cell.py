@@ -1,10 +1,14 @@
-"""The cell that is being run, and the way to put something under it later, from any thread."""
+"""One run of a cell, and the way to put something under it later, from any thread."""
 
 from __future__ import annotations
 
+import threading
+import uuid
 from typing import Any
 
 from IPython.core.getipython import get_ipython
+
+from aiopool.telemetry import News
 
 
 def this_kernel() -> Any:
@@ -14,30 +18,77 @@ def this_kernel() -> Any:
 
 
 class Cell:
-    """The cell that was running when this was made.
+    """One run of a cell; ``parent`` is the message that asked for it.
 
-    Its messages name that cell as their parent themselves. What is printed or displayed from a thread goes to whatever
-    cell runs last instead, and on ipykernel 7.1 and later into the log of the browser after a click on a widget.
+    Its messages name that as their parent themselves. What is printed or displayed from a thread goes to whatever cell
+    runs last instead, and on ipykernel 7.1 and later into the log of the browser after a click on a widget.
     """
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Any, parent: dict[str, Any]) -> None:
+        self.parent = parent
+        self.runs = False
         self._kernel = kernel
-        self._parent = kernel.get_parent("shell")
+        self._lock = threading.Lock()
+        self._news: list[News] = []
+        self._calls: dict[str, tuple[str, int, str]] = {}
+
+    @property
+    def id(self) -> str | None:
+        """The front end's name for the cell, the same in every run of it; None where it gives none."""
+        cell_id = self.parent.get("metadata", {}).get("cellId")
+        return str(cell_id) if cell_id else None
+
+    # --- what it shows ---------------------------------------------------------------------------------------------
 
     def send(self, kind: str, content: dict[str, Any]) -> None:
         """Publish a message as if the cell itself had."""
         kernel = self._kernel
-        kernel.session.send(kernel.iopub_socket, kind, content, parent=self._parent, ident=self._topic(kind))
+        kernel.session.send(kernel.iopub_socket, kind, content, parent=self.parent, ident=self._topic(kind))
 
     def _topic(self, kind: str) -> bytes:
         """What front ends subscribe to; the kernel's own method for it was renamed between versions."""
         return f"kernel.{self._kernel.ident}.{kind}".encode()
 
-    def display(self, display_id: str, text: str, *, update: bool) -> None:
-        """Show a line of text, or put another one in its place."""
-        content = {"data": {"text/plain": text}, "metadata": {}, "transient": {"display_id": display_id}}
-        self.send("update_display_data" if update else "display_data", content)
+    def display(self, text: str, display_id: str = "") -> str:
+        """Show a line of text, or put it in the place of another one; returns the name of the place."""
+        name = display_id or f"aiopool-{uuid.uuid4()}"
+        content = {"data": {"text/plain": text}, "metadata": {}, "transient": {"display_id": name}}
+        self.send("update_display_data" if display_id else "display_data", content)
+        return name
 
     def stream(self, text: str) -> None:
         """Print lines."""
         self.send("stream", {"name": "stdout", "text": text})
+
+    # --- failures that nobody asked for ----------------------------------------------------------------------------
+
+    def tell(self, news: News) -> None:
+        """Say that a job has failed; not while the cell that started it runs, which may still ask."""
+        with self._lock:
+            if self.runs:
+                self._news.append(news)
+                return
+        self._say(news)
+
+    def end(self) -> None:
+        """The cell has run: say what it has not asked for."""
+        with self._lock:
+            self.runs = False
+            waiting, self._news = self._news, []
+        for news in waiting:
+            self._say(news)
+
+    def _say(self, news: News) -> None:
+        if news.heard:
+            return
+        news.heard = True
+        if not news.of_call:
+            self.display(f"{news.text}. aiopool.jobs() has the job: .failures, .retry()")
+            return
+        # One line for all calls of a function: there may be thousands.
+        with self._lock:
+            place, count, first = self._calls.get(news.name, ("", 0, news.text))
+            count += 1
+            times = "" if count == 1 else f" ({count:,} calls of {news.name} have failed)"
+            place = self.display(f"{first}{times}. Await its handle for the traceback", place)
+            self._calls[news.name] = place, count, first

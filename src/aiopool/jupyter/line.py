@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-
-from aiopool.jupyter.cell import Cell, this_kernel
-from aiopool.telemetry import JobSnapshot, Progress
+from aiopool.jupyter.cell import Cell
+from aiopool.telemetry import JobSnapshot, News
 
 BAR = 24
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -23,8 +21,9 @@ def bar(snapshot: JobSnapshot) -> str:
 class Line:
     """A surface that is one line of text, changed in place."""
 
-    def __init__(self, cell: Cell, *, wanted: bool) -> None:
+    def __init__(self, cell: Cell, owner: str | None, *, wanted: bool) -> None:
         self.wanted = wanted
+        self.owner = owner
         self._cell = cell
         self._display_id = ""
 
@@ -38,17 +37,12 @@ class Line:
             self._put(str(snapshot))
 
     def _put(self, text: str) -> None:
-        shown = bool(self._display_id)
-        if not shown:
-            self._display_id = f"aiopool-{uuid.uuid4()}"
-        self._cell.display(self._display_id, text, update=shown)
+        self._display_id = self._cell.display(text, self._display_id)
 
     def write(self, worker: int, text: str) -> None:
         """Print the lines under the cell, with the worker's place in front."""
         self._cell.stream("".join(f"[{worker}] {line}\n" for line in text.splitlines()))
 
-
-def line_surface(_: str, progress: Progress) -> Line | None:
-    """The surface of a job that is started in this cell."""
-    kernel = this_kernel()
-    return Line(Cell(kernel), wanted=bool(progress)) if kernel is not None else None
+    def complain(self, news: News) -> None:
+        """Say under the cell that the job has failed."""
+        self._cell.tell(news)

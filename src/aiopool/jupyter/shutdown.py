@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import threading
 from typing import Any
 
 from aiopool.pool import terminate_all
@@ -26,18 +27,18 @@ def end_pools_first(kernel: Any) -> None:
     def do_shutdown(restart: bool) -> Any:  # noqa: FBT001 - as it is called
         terminate_all()
         # Registered last, it runs before the kernel's own.
-        atexit.register(_let_it_answer, kernel)
+        atexit.register(_let_it_answer, threading.current_thread())
         return shut_down(restart)
 
     kernel.do_shutdown = do_shutdown
 
 
-def _let_it_answer(kernel: Any) -> None:
-    """Wait for the control thread, which ends by itself once it has answered.
+def _let_it_answer(thread: threading.Thread) -> None:
+    """Wait for the kernel's control thread, which ends by itself once it has answered.
 
     It has the main thread exit before it answers. Where that one is quicker, it closes the way out while the other is
-    about to use it, and then joins it: both wait for ever, and after 2.5 s Jupyter kills the kernel. With two busy
-    processors that was one end of a kernel in fifty.
+    about to use it, and then joins it: both wait for ever, and after 2.5 s Jupyter kills the kernel. On a busy machine
+    that was one end of a kernel in fifty, with or without a pool.
     """
-    if (thread := getattr(kernel, "control_thread", None)) is not None and thread.is_alive():
+    if thread is not threading.main_thread():
         thread.join(ANSWERED_WITHIN)

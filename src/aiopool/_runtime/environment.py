@@ -1,0 +1,191 @@
+"""What workers take over of this process: variables, working directory, import path, log levels, warning filters.
+
+It is read in the call that starts a job, so that the job sees what its cell saw. A call must not feel it: what has not
+changed is only compared, in a few microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Snapshot", "latest", "process_variables", "take"]
+
+_NOT_FOR_WORKERS = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
+"""What only holds for a kernel. Colours are for its front end: a worker's lines go through text."""
+
+WORKER_BACKEND = "module://aiopool._worker.figures"
+_KERNEL_BACKENDS = ("inline", "ipympl", "nbagg", "widget", "notebook")
+"""Parts of the names of matplotlib's backends that only work in a kernel."""
+
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""The variables by which libraries are told how many threads to start; they read them when they are imported."""
+
+_MARK = -(1 << 31)
+"""A log level that nobody uses; see :class:`_Levels`."""
+
+_STYLES: Mapping[type, str] = {
+    logging.PercentStyle: "%",
+    logging.StrFormatStyle: "{",
+    logging.StringTemplateStyle: "$",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The process at one moment. ``data`` is ``state`` as JSON; a newer one has a higher ``version``."""
+
+    version: int
+    state: Mapping[str, Any]
+    data: bytes
+
+
+def process_variables(snapshot: Snapshot, threads: int | None) -> dict[str, str]:
+    """The variables that a worker's process is started with; ``threads`` is how many its libraries may start.
+
+    A number that the user has set himself stays.
+    """
+    variables: dict[str, str] = dict(snapshot.state["environ"])
+    if threads is not None:
+        variables = dict.fromkeys(_THREADS, str(threads)) | variables
+    return variables
+
+
+class _Levels:
+    """The levels of all loggers, of which a kernel may have a thousand: read again only after one of them was set.
+
+    Setting one empties what every logger remembers about levels that are switched on, and our mark with it.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, int] = {}
+
+    def read(self) -> dict[str, int]:
+        """Name and level of every logger that has one of its own; the root logger has no name."""
+        remembered = logging.root._cache  # type: ignore[attr-defined]  # noqa: SLF001  # nothing public tells
+        if _MARK not in remembered:
+            # Before reading: what is set meanwhile takes the mark away again.
+            remembered[_MARK] = False
+            named = logging.root.manager.loggerDict.copy()
+            levels = {name: one.level for name, one in named.items() if isinstance(one, logging.Logger) and one.level}
+            self._read = {"": logging.root.level, **levels}
+        return self._read
+
+
+class _Reader:
+    """Takes snapshots, and a new one only if something has changed. Any thread."""
+
+    def __init__(self) -> None:
+        self._levels = _Levels()
+        self._seen: tuple[Any, ...] = ()
+        self._snapshot: Snapshot | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """This is a forked child: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
+    def latest(self) -> Snapshot:
+        """The snapshot that was taken last."""
+        return self._snapshot or self.take()
+
+    def take(self) -> Snapshot:
+        """A snapshot of this moment."""
+        with self._lock:
+            now = (
+                _raw_variables(),
+                _folder(),
+                sys.path,
+                self._levels.read(),
+                logging.root.manager.disable,
+                _console(),
+                warnings.filters,
+            )
+            if self._snapshot is None or now != self._seen:
+                # What is remembered is copied before it is read: what changes meanwhile is a change next time.
+                self._seen = tuple(map(copy, now))
+                self._snapshot = self._read(1 if self._snapshot is None else self._snapshot.version + 1)
+            return self._snapshot
+
+    def _read(self, version: int) -> Snapshot:
+        _, folder, path, levels, disabled, console, filters = self._seen
+        state = {
+            "environ": _variables(),
+            "folder": folder,
+            "path": [str(entry) for entry in path],
+            "levels": levels,
+            "disabled": disabled,
+            "console": console,
+            "filters": [told for entry in filters if (told := _filter(entry)) is not None],
+        }
+        return Snapshot(version, state, json.dumps(state).encode())
+
+
+def _raw_variables() -> Mapping[Any, Any]:
+    """Something that equals itself as long as no variable is changed: comparing decoded texts would cost 15 us."""
+    raw = getattr(os.environ, "_data", None)
+    return raw if isinstance(raw, dict) else dict(os.environ)
+
+
+def _variables() -> dict[str, str]:
+    variables = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
+    backend = variables.get("MPLBACKEND", "")
+    if not backend or any(part in backend.lower() for part in _KERNEL_BACKENDS):
+        variables["MPLBACKEND"] = WORKER_BACKEND
+    return variables
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109  # a pathlib one costs ten times as much, in every call
+    except FileNotFoundError:
+        return None  # It was removed; workers stay where they are.
+
+
+def _console() -> tuple[str, str | None, str, int] | None:
+    """How the root logger writes its lines: format, format of dates, style and level; None if it writes none."""
+    handlers = [one for one in logging.root.handlers if not isinstance(one, logging.NullHandler)]
+    if not handlers:
+        return None
+    handler = next((one for one in handlers if not isinstance(one, logging.FileHandler)), handlers[0])
+    formatter = handler.formatter
+    text = getattr(formatter, "_fmt", None)
+    style = _STYLES.get(type(getattr(formatter, "_style", None)))
+    if formatter is None or not isinstance(text, str) or style is None:
+        return "%(message)s", None, "%", handler.level
+    return text, formatter.datefmt, style, handler.level
+
+
+def _filter(entry: Any) -> list[Any] | None:
+    """A warning filter as JSON; None for one that nobody could have made with the functions of :mod:`warnings`."""
+    try:
+        action, message, category, module, line = entry
+        return [action, _pattern(message), f"{category.__module__}:{category.__qualname__}", _pattern(module), line]
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _pattern(pattern: Any) -> object:
+    return pattern if pattern is None or isinstance(pattern, str) else [pattern.pattern, pattern.flags]
+
+
+_reader = _Reader()
+os.register_at_fork(after_in_child=_reader.forget)
+take = _reader.take
+latest = _reader.latest

@@ -1,0 +1,64 @@
+"""Which modules of the user's own the workers have imported, and whether one of them was edited since."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+Stamp = tuple[int, int]
+"""When a file was changed, in nanoseconds, and its size."""
+
+MANY = 64
+"""So many files are looked at before every job: that takes 50 us at most."""
+
+EVERY = 0.005
+"""More than that are looked at so often, in seconds."""
+
+
+class Modules:
+    """The files that workers have imported. Noted on the pool's thread, looked at in the threads of callers.
+
+    What is known of a worker is replaced, never changed: a reader needs no lock.
+    """
+
+    def __init__(self) -> None:
+        self._workers: dict[int, Mapping[str, Stamp]] = {}
+        self._looked = 0.0
+
+    def note(self, worker: int, data: bytes) -> None:
+        """A worker has imported these."""
+        new = {file: (changed, size) for file, changed, size in json.loads(data)}
+        self._workers[worker] = {**self._workers.get(worker, {}), **new}
+
+    def forget(self, worker: int) -> None:
+        """The worker is gone."""
+        self._workers.pop(worker, None)
+
+    def outdated(self) -> list[int]:
+        """The workers that have imported what was edited since; each is named once."""
+        known = list(self._workers.items())
+        files = {file for _, stamps in known for file in stamps}
+        now = time.monotonic()
+        if not files or (len(files) > MANY and now - self._looked < EVERY):
+            return []
+        self._looked = now
+        present = {file: _stamp(file) for file in files}
+        # A file that was removed is no newer form: what was imported is the last one that there is.
+        old = [
+            worker
+            for worker, stamps in known
+            if any(present[file] not in (None, stamp) for file, stamp in stamps.items())
+        ]
+        for worker in old:
+            self.forget(worker)
+        return old
+
+
+def _stamp(file: str) -> Stamp | None:
+    try:
+        found = os.stat(file)  # noqa: PTH116  # pathlib costs as much as the call itself, for every file and job
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

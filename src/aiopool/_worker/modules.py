@@ -1,0 +1,78 @@
+"""Which modules of the user's own this worker has imported, and in which form of their files.
+
+The kernel is told before the results of the item that imported them, so that it can retire this worker when one of
+them was edited.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aiopool._core import frames
+
+_NOT_OWN = (str(Path(os.__file__).parent) + os.sep, str(Path(__file__).parents[1]) + os.sep)
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+UNSURE = (0, -1)
+"""The stamp of a file that was edited about when it was imported: whatever the file is now, it may be another form."""
+
+
+class Modules:
+    """Looks for modules that are new. Any thread."""
+
+    def __init__(self, send: Callable[[frames.Frame], None]) -> None:
+        self._send = send
+        self._looking = threading.Lock()
+        self._known: set[str] = set()
+        self._count = 0
+        self._looked = time.time_ns()
+        self._watching = False
+
+    def watch(self) -> None:
+        """From now on; what was imported since the process began counts."""
+        self._watching = True
+        self.look()
+
+    def look(self) -> None:
+        """Tell the kernel what was imported since the last look; next to free when there is nothing."""
+        if not self._watching:
+            return
+        with self._looking:
+            # Before the look: a module that is not there yet has its file read after this.
+            now = time.time_ns()
+            if len(sys.modules) != self._count:
+                self._count = len(sys.modules)
+                new = [name for name in list(sys.modules) if name not in self._known]
+                self._known.update(new)
+                files = {file for name in new if (file := _own_file(sys.modules.get(name)))}
+                stamps = [(file, *stamp) for file in sorted(files) if (stamp := self._stamp(file, now))]
+                if stamps:
+                    self._send(frames.Modules(json.dumps(stamps).encode()))
+            self._looked = now
+
+    def _stamp(self, file: str, now: int) -> tuple[int, int] | None:
+        try:
+            found = os.stat(file)  # noqa: PTH116  # a worker does without pathlib where it can
+        except OSError:
+            return None
+        # Edited since the last look: before or after it was imported, nobody knows. A time to come is a wrong clock's.
+        return UNSURE if self._looked <= found.st_mtime_ns <= now else (found.st_mtime_ns, found.st_size)
+
+
+def _own_file(module: object) -> str | None:
+    """The file of a module that is neither Python's, nor installed, nor ours."""
+    try:
+        # Past what a module that loads itself when it is first used has put in the way.
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+    except AttributeError:
+        return None
+    if not isinstance(file, str) or file.endswith(".pyc"):
+        return None
+    file = os.path.abspath(file)  # noqa: PTH100  # of a text, which costs a tenth
+    return None if file.startswith(_NOT_OWN) or any(part in file for part in _INSTALLED) else file

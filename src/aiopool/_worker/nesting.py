@@ -1,0 +1,77 @@
+"""``Pool(nested_loops=True)``: a coroutine may call code that says ``asyncio.run(...)`` or ``run_until_complete(...)``.
+
+nest_asyncio2 lets the worker's loop turn inside one of its own steps. What it leaves open is closed here: a task that
+waits in such a nested run can be cancelled and timed out, it is not the one at work while others are stepped, and the
+stack stays bounded however many items nest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import nest_asyncio2
+
+if TYPE_CHECKING:
+    from aiopool._worker.runner import Runner
+
+DEEPEST = 50
+"""How many nested runs may lie upon each other; at that depth no further item is stepped before one has ended."""
+
+FRAMES = 40
+"""Python frames that one more nested run may take of the stack, the user's own between two of them included."""
+
+
+def allow(runner: Runner) -> None:
+    """Let the loop of this worker be run inside itself. Before it has run at all."""
+    nest_asyncio2.apply(runner.loop, run_close_loop=True)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + DEEPEST * FRAMES))
+    Nesting(runner, runner.loop)
+
+
+class Nesting:
+    """Runs the worker's loop until something is done, also from inside a step of it."""
+
+    def __init__(self, runner: Runner, loop: Any) -> None:
+        self._runner = runner
+        self._loop = loop
+        self._depth = 0
+        self._aside: list[Any] = []
+        self._until, self._once = loop.run_until_complete, loop._run_once  # noqa: SLF001
+        loop.run_until_complete, loop._run_once = self._run_until_complete, self._run_once  # noqa: SLF001
+
+    def _run_until_complete(self, future: Any) -> Any:
+        task: Any = asyncio.current_task(self._loop) if self._loop.is_running() else None
+        if task is None:
+            return self._until(future)
+        inner = asyncio.ensure_future(future, loop=self._loop)
+        runner, slots = self._runner, self._runner.marks.slots
+        held = runner.stepping, runner.stepping_job, slots[0]
+        runner.stepping, runner.stepping_job, slots[0] = None, None, 0
+        # Whoever cancels the task cancels what it waits for; that is how asyncio.timeout ends it, too.
+        waited_for, task._fut_waiter = task._fut_waiter, inner  # noqa: SLF001
+        self._depth += 1
+        try:
+            return self._until(inner)
+        finally:
+            self._depth -= 1
+            if self._aside:
+                self._loop._ready.extend(self._aside)  # noqa: SLF001
+                self._aside.clear()
+            task._fut_waiter = waited_for  # noqa: SLF001
+            runner.stepping, runner.stepping_job, slots[0] = held
+
+    def _run_once(self) -> None:
+        """One turn of the loop; at the greatest depth without the steps of items, which might nest, too."""
+        if self._depth >= DEEPEST:
+            lanes = {task for job in list(self._runner.jobs.values()) for task in job.tasks}
+            ready = self._loop._ready  # noqa: SLF001
+            before = len(ready)
+            for _ in range(before):
+                handle = ready.popleft()
+                owner = getattr(handle._callback, "__self__", None)  # noqa: SLF001
+                (self._aside if owner in lanes else ready).append(handle)
+            if not ready and before:
+                return  # It was called because something was ready, and must not wait for what is not.
+        self._once()
