@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
@@ -186,11 +187,27 @@ class Job(Generic[R]):
     def retry(self, fn: Callable[..., Any] | None = None, **options: Any) -> Job[Any]:
         """Start a job that runs every item without a value once more; its result is the complete list.
 
-        ``fn`` replaces the function, ``options`` the options of the map.
+        ::
+
+            again = job.retry()                          # after a failure, Stop or cancel()
+            pages = await job.retry(mended_fetch, timeout=60)
+
+        ``fn`` replaces the function, ``options`` the options of the map. Of an input without a length, such as a
+        generator, it runs what had been read, and a warning says so if that was not all: the rest cannot be had again.
+        Raises :class:`AiopoolError` while the job runs, :class:`ResultsConsumed` where results were already handed out
+        and let go.
         """
         if not self.done() and not self._reading.asked_to_end:
-            raise AiopoolError(f"{self.name} is still running; await it or cancel it, then retry")
+            raise AiopoolError(
+                f"{self.name} is still running, {self._reading.progress()}: await it or cancel it, then retry"
+            )
         self._reading.refuse_consumed()
+        if self._results.total is None:
+            warnings.warn(
+                f"the input of {self.name} had not been read to its end, and has no length: the retry runs the items "
+                "that had been read. Pass list(...) where all must be there",
+                stacklevel=2,
+            )
         self._reading.load()
         self._reading.hear()
         values = self._results.listing(lambda _: EMPTY)

@@ -24,12 +24,15 @@ from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.results import Results
 from aiopool._runtime.thread import IOThread
 from aiopool._runtime.waiters import Callback
-from aiopool.engines.inside import InsideEngine, Place
+from aiopool.engines.entries import Place
+from aiopool.engines.inside import InsideEngine
 from aiopool.errors import OptionError
 from aiopool.job import Job
 from aiopool.opening import Opening, must_be_function
-from aiopool.options import MapOptions, PoolOptions, default_concurrency
+from aiopool.options import MapOptions, PoolOptions, Progress, default_concurrency
 from aiopool.pool import Pool
+from aiopool.telemetry import News, Surface
+from aiopool.terminal import TerminalSurface
 
 __all__ = ["nested_pool"]
 
@@ -136,6 +139,15 @@ class NestedResults(Results):
         return self._eager or self.finished - self.consumed < UNREAD
 
 
+class NestedSurface(TerminalSurface):
+    """Shows nothing of how far a job is: what it could write on is the worker's pipe."""
+
+    def complain(self, news: News) -> None:
+        """Say that nobody waited for a job that has failed. There is no ``jobs()`` here in which it could be found."""
+        news.of_call = True
+        super().complain(news)
+
+
 class NestedOpening(Opening):
     """Opens jobs, each with a driver of its own."""
 
@@ -169,6 +181,9 @@ class NestedOpening(Opening):
 
         results.add(Callback(ended, None, loop=None, asks=False))
         return driver
+
+    def _surface(self, name: str, *, progress: Progress) -> Surface:  # noqa: ARG002
+        return NestedSurface(name, wanted=False)
 
     def _register(self, job: Job[Any], results: Results) -> None:
         """Nobody will look for it here, and its results need not outlive those who hold it."""

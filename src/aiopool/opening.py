@@ -76,7 +76,7 @@ class Opening:
             keep=source.keep,
             forget=source.forget,
             expected=options.total,
-            surface=_surface(name, progress=options.progress),
+            surface=self._surface(name, progress=options.progress),
         )
 
         def again(
@@ -88,10 +88,13 @@ class Opening:
             given = {name: getattr(options, name) for name in options.__slots__} | dict(changed)
             now = MapOptions.of(given)
             as_it_was = mended is None and now.exceptions == options.exceptions
+            if source.read is not None:
+                # The job knows of no item behind the last that has ended.
+                missing = [index for index in range(source.read()) if index not in have]
             return self.map(
                 mended or fn,
                 function if as_it_was else self.dumped(mended or fn, now.exceptions),
-                chosen(missing, source.value_of),
+                chosen(source, missing),
                 now,
                 zipped=zipped,
                 have=have,
@@ -129,7 +132,7 @@ class Opening:
             single=True,
             value_of=lambda _: call,
             brought=[((0,), self.encoding(function)((call,)))],
-            surface=_surface(function.name, progress=False),
+            surface=self._surface(function.name, progress=False),
         )
         return self._open(spec, Results(1), None, on_error="raise", again=again)
 
@@ -147,7 +150,7 @@ class Opening:
             pinned=True,
             value_of=lambda _: (),
             brought=[((index,), call) for index in range(size)],
-            surface=_surface(function.name, progress=False),
+            surface=self._surface(function.name, progress=False),
         )
         return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
 
@@ -211,6 +214,9 @@ class Opening:
         """What runs the job of these results."""
         return self._driver
 
+    def _surface(self, name: str, *, progress: Progress) -> Surface:
+        return new_surface(name, progress) or TerminalSurface.of(name, progress)
+
     def _register(self, job: Job[Any], results: Results) -> None:
         registry.add(job, results)
 
@@ -231,10 +237,6 @@ class Opening:
             again=_no_retry,
         )
         return cast("Handle[None]", job)
-
-
-def _surface(name: str, *, progress: Progress) -> Surface:
-    return new_surface(name, progress) or TerminalSurface.of(name, progress)
 
 
 def _settings(options: MapOptions) -> bytes:

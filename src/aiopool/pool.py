@@ -132,12 +132,13 @@ class Pool:
         self._ended = self._opening.handle("closing", self._driver.closed)
         self._pid = os.getpid()
         _open_drivers.add(self._driver)
-        # Registered last, it runs first: before multiprocessing's own handler, which the engine's import may just have
-        # registered, and which terminates children behind our back and joins each of them without a limit.
-        atexit.unregister(_end_all)
-        atexit.register(_end_all)
         self._finalizer = weakref.finalize(self, self._driver.terminate)
         self._finalizer.atexit = False
+        # Registered last, it runs first: before multiprocessing's own handler, which the engine's import may just have
+        # registered, and which terminates children behind our back and joins each of them without a limit; and before
+        # that of the finalizers, by which a surface may say what nobody has asked for.
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)
 
     # --- work ------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import time
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context, copy_context
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from aiopool import inside
 from aiopool._payload.fingerprints import Fingerprint, fingerprint
@@ -110,13 +110,15 @@ class _Resource(Generic[T]):
     def __repr__(self) -> str:
         return f"<per-worker resource {self.function.__qualname__}>"
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("__name__", "__qualname__") and "function" in vars(self):
-            return getattr(self.function, name)
-        if name.startswith("_"):  # What libraries look for, also in one that is being unpickled.
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        title = self.function.__name__
-        raise AttributeError(f"{title} is a per-worker resource: write {self._use.format(title)}.{name}")
+    if not TYPE_CHECKING:  # A type checker tells the mistake by itself.
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("__name__", "__qualname__") and "function" in vars(self):
+                return getattr(self.function, name)
+            if name.startswith("_"):  # What libraries look for, also in one that is being unpickled.
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            title = self.function.__name__
+            raise AttributeError(f"{title} is a per-worker resource: write {self._use.format(title)}.{name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         module, name = self.function.__module__, self.function.__qualname__
@@ -176,20 +178,22 @@ class _Asked(Awaitable[T]):
                 life.start(_shelf.limit, _shelf.close_unused())
             return await life.wait()  # type: ignore[no-any-return]
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        title = self._resource.function.__name__
-        raise AttributeError(f"{title}() must be awaited: write (await {title}()).{name}")
+    if not TYPE_CHECKING:
 
-    async def __aenter__(self) -> NoReturn:
-        title = self._resource.function.__name__
-        raise TypeError(
-            f"{title}() is shared by the items of a worker, none of which may close it: x = await {title}()"
-        )
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            title = self._resource.function.__name__
+            raise AttributeError(f"{title}() must be awaited: write (await {title}()).{name}")
 
-    async def __aexit__(self, *_: object) -> None:
-        """Only here for the message above."""
+        async def __aenter__(self) -> NoReturn:
+            title = self._resource.function.__name__
+            raise TypeError(
+                f"{title}() is shared by the items of a worker, none of which may close it: x = await {title}()"
+            )
+
+        async def __aexit__(self, *_: object) -> None:
+            """Only here for the message above."""
 
 
 class SyncResource(_Resource[T]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 from aiopool._core import policy
 from aiopool._core.books import KINDS
+from aiopool._core.items import JobBook
 from aiopool._core.ledger import Ledger
 
 
@@ -17,6 +19,7 @@ def audit(ledger: Ledger) -> None:
     _audit_jobs(ledger)
     _audit_team(ledger)
     _audit_spread(ledger)
+    _audit_dates(ledger)
 
 
 def _audit_workers(ledger: Ledger) -> None:
@@ -48,6 +51,7 @@ def _audit_jobs(ledger: Ledger) -> None:
         single, eager = job.opened.single, not job.paused
         assert (job.id in books.waiting[job.kind]) == (eager and bool(job.alone or (job.ready and not single)))
         assert (job.id in books.singles[job.kind]) == (eager and bool(job.ready and single))
+        _audit_attempts(ledger, job)
         for number, member in job.crew.items():
             out = sum(len(batch.pending) for batch in books.workers[number].batches.values() if batch.job is job)
             assert member.out == out
@@ -57,6 +61,38 @@ def _audit_jobs(ledger: Ledger) -> None:
         assert books.reading[kind] == sum(job.reading for job in mine)
         assert books.open_singles[kind] == sum(job.opened.single for job in mine)
         assert set(books.waiting[kind]) | set(books.singles[kind]) <= {job.id for job in mine}
+
+
+def _audit_attempts(ledger: Ledger, job: JobBook) -> None:
+    books = ledger._books
+    if not job.paused and (job.rest or not job.may_start(books.now)):
+        assert job.id in books.waking
+    if not job.opened.retries:
+        assert not job.rest
+        assert not job.attempts
+        return
+    resting = [index for _, index in job.rest]
+    elsewhere = [batch for queue in (job.ready, job.alone) for batch in queue]
+    elsewhere += [batch for worker in books.workers.values() for batch in worker.batches.values() if batch.job is job]
+    open_items = {batch.items[position]: batch for batch in elsewhere for position in batch.pending}
+    assert len(resting) == len(set(resting))
+    assert not (set(resting) & (open_items.keys() | job.recoding))
+    assert set(job.attempts) == {*resting, *(index for index in {*open_items, *job.recoding} if job.begun(index) > 1)}
+    assert all(attempts <= job.opened.retries for attempts in job.attempts.values())
+    assert all(batch.attempt == job.begun(index) for index, batch in open_items.items())
+
+
+def _audit_dates(ledger: Ledger) -> None:
+    """Nobody who must be seen to is forgotten."""
+    books, team = ledger._books, ledger._team
+    never = math.inf
+    assert (books._wake or never) == min(books._dates.values(), default=never)
+    assert set(books.waking) <= set(books.jobs)
+    assert not books.waking or "jobs" in books._dates
+    for worker in books.workers.values():
+        assert books._dates.get("workers", never) <= (team._deadline(worker) or never) + 1e-6
+        assert all(position in worker.batches[batch].pending for batch, position in worker.overdue)
+        assert all(not worker.batches[batch].job.over for batch, _ in worker.overdue)
 
 
 def _audit_team(ledger: Ledger) -> None:
@@ -81,10 +117,16 @@ def _audit_spread(ledger: Ledger) -> None:
             able = [worker for worker in books.workers.values() if worker.serves(kind)]
             if job.opened.pinned:
                 continue
+            if job.opened.rate is not None and (job.id in books.waking or not spread._goes(job)):
+                continue
             if (job.opened.concurrency is None or spread._has_lanes(job)) and not team.coming[kind]:
                 assert not any(job.ready and spread._room(worker, job) > 0 for worker in able)
             if job.alone and job.held < job.limit:
                 assert all(worker.load for worker in able)
+
+
+NOT_KEPT = {"now", "orders", "_handlers", "heard_at", "pinged_at"}
+"""What may differ after a fact that was refused: that something was heard at all."""
 
 
 def portrait(thing: object, seen: frozenset[int] = frozenset()) -> object:
@@ -99,9 +141,7 @@ def portrait(thing: object, seen: frozenset[int] = frozenset()) -> object:
     elif isinstance(thing, list | tuple | deque):
         picture = [portrait(entry, inside) for entry in thing]
     elif type(thing).__module__.startswith("aiopool"):
-        names = sorted(
-            {*getattr(thing, "__slots__", ()), *getattr(thing, "__dict__", ())} - {"now", "orders", "_handlers"}
-        )
+        names = sorted({*getattr(thing, "__slots__", ()), *getattr(thing, "__dict__", ())} - NOT_KEPT)
         picture = [(name, portrait(getattr(thing, name), inside)) for name in names]
     else:
         picture = repr(thing)

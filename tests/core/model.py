@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,13 +17,18 @@ from tests.core.audit import audit, portrait
 
 @dataclass
 class Job:
-    """One job and its feeder. ``places`` says where each item is, ``ends`` how it ended, each time it did."""
+    """One job and its feeder. ``places`` says where each item is, ``ends`` how it ended, each time it did.
+
+    ``poison`` are items that kill their worker, ``flaky`` says how often an item fails before it has a value. ``fails``
+    are attempts that failed, ``rests`` says until when an item rests, ``sent`` are the times at which something was.
+    """
 
     opened: f.JobOpened
     length: int
     refused: frozenset[int] = frozenset()
     breaks: bool = False
     poison: frozenset[int] = frozenset()
+    flaky: Mapping[int, int] = field(default_factory=dict)
     read: int = 0
     upto: int = 0
     size: int = 1
@@ -37,6 +43,10 @@ class Job:
     ends: dict[int, list[str]] = field(default_factory=dict)
     starts: Counter[int] = field(default_factory=Counter)
     deaths: Counter[int] = field(default_factory=Counter)
+    fails: Counter[int] = field(default_factory=Counter)
+    rests: dict[int, float] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+    sent: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def id(self) -> int:
@@ -53,13 +63,30 @@ class Job:
         self.ends.setdefault(index, []).append(how)
         self.places[index] = "ended"
 
+    def fail_item(self, index: int, now: float, how: str, *, again: bool, after: float | None, chance: float) -> None:
+        """An attempt has failed: the item rests, or that was its end."""
+        self.fails[index] += 1
+        if not again or self.fails[index] > self.opened.retries:
+            self.end_item(index, how)
+            return
+        if after is None:
+            after = self.opened.backoff
+        if after is None:
+            after = chance * min(30.0, 0.5 * 2 ** (self.fails[index] - 1))
+        self.rests[index] = now + after
+        self.places[index] = "resting"
+
 
 Spot = tuple[int, int]
 
 
 @dataclass
 class Worker:
-    """One worker process. ``held`` is what the ledger was not yet told to have ended, by batch."""
+    """One worker process. ``held`` is what the ledger was not yet told to have ended, by batch.
+
+    ``stubborn``: nothing there ends that shall end. ``frozen``: code in C holds all of it. ``late`` are items of which
+    it has said that their time is over, ``overdue`` those of which the ledger knows it.
+    """
 
     id: int
     index: int
@@ -69,6 +96,12 @@ class Worker:
     hung_up: bool = False
     dead: bool = False
     stubborn: bool = False
+    frozen: bool = False
+    mute: bool = False
+    heard_at: float = 0.0
+    pinged_at: float | None = None
+    late: set[Spot] = field(default_factory=set)
+    overdue: set[Spot] = field(default_factory=set)
     inbox: deque[f.Command] = field(default_factory=deque)
     outbox: deque[f.Fact] = field(default_factory=deque)
     knows: set[int] = field(default_factory=set)
@@ -78,6 +111,7 @@ class Worker:
     running: dict[Spot, int] = field(default_factory=dict)
     cancelled: set[int] = field(default_factory=set)
     held: dict[int, set[int]] = field(default_factory=dict)
+    sent_at: dict[int, float] = field(default_factory=dict)
 
 
 class Model:
@@ -101,6 +135,7 @@ class Model:
             f.SendFunction: self._on_send_function,
             f.SendBatch: self._on_send_batch,
             f.SendAskBack: self._on_send_ask_back,
+            f.SendPing: self._on_send_ping,
             f.CancelOn: self._on_cancel_on,
             f.ForgetOn: self._on_forget_on,
             f.HangUp: self._on_hang_up,
@@ -108,6 +143,7 @@ class Model:
             f.Supply: self._on_supply,
             f.Recode: self._on_recode,
             f.SettleFailed: self._on_settle_failed,
+            f.SettleTimedOut: self._on_settle_timed_out,
             f.SettleLost: self._on_settle_lost,
             f.End: self._on_end,
             f.EndStartFailed: self._on_end_start_failed,
@@ -138,25 +174,37 @@ class Model:
 
     def _note(self, fact: f.Fact) -> None:
         """What the model knows already when the ledger is told."""
+        worker = self.workers.get(getattr(fact, "worker", -1))
+        if worker is None:
+            return
+        if not isinstance(fact, f.WorkerGone):
+            worker.heard_at, worker.pinged_at = self.now, None
         match fact:
-            case f.WorkerReady(worker):
-                self.workers[worker].told_ready = True
+            case f.WorkerReady():
+                worker.told_ready = True
             case f.WorkerBroken():
                 self.start_troubles += 1
-            case f.Finished(worker, batch, positions):
-                self._ended(worker, batch, positions, "value")
-            case f.ItemFailed(worker, batch, position):
-                self._ended(worker, batch, (position,), "failed")
-            case f.Returned(worker, job, batches, positions):
-                self.asks[worker, job] -= 1
+            case f.WorkerGone():
+                self._gone(self.workers.pop(worker.id), fact)
+            case _:
+                self._note_items(worker, fact)
+
+    def _note_items(self, worker: Worker, fact: f.Fact) -> None:
+        match fact:
+            case f.Finished(_, batch, positions):
+                self._ended(worker.id, batch, positions, "value")
+            case f.ItemFailed():
+                self._failed(fact)
+            case f.ItemOverdue(_, batch, position):
+                if position in worker.held.get(batch, ()):
+                    worker.overdue.add((batch, position))
+            case f.Returned(_, job, batches, positions):
+                self.asks[worker.id, job] -= 1
                 for batch, position in zip(batches, positions, strict=True):
-                    self._left(worker, batch, position, "back")
-            case f.Cleared(worker, job):
-                held = self.workers[worker].held
-                for batch in [batch for batch in held if self.batches[batch][0].id == job]:
-                    del held[batch]
-            case f.WorkerGone(worker, running):
-                self._gone(self.workers.pop(worker), running)
+                    self._left(worker.id, batch, position, "back")
+            case f.Cleared(_, job):
+                for batch in [batch for batch in worker.held if self.batches[batch][0].id == job]:
+                    del worker.held[batch]
 
     def _ended(self, worker: int, batch: int, positions, how: str) -> None:
         job, items = self.batches[batch]
@@ -166,25 +214,48 @@ class Model:
                 job.end_item(items[position], how)
                 self.deaths = 0
 
+    def _failed(self, fact: f.ItemFailed) -> None:
+        self._left(fact.worker, fact.batch, fact.position, "ended")
+        job, items = self.batches[fact.batch]
+        if job.running:
+            index, again = items[fact.position], fact.may_retry
+            job.fail_item(index, self.now, "failed", again=again, after=fact.after, chance=fact.chance)
+            self.deaths = 0
+
     def _left(self, worker: int, batch: int, position: int, place: str) -> None:
         held = self.workers[worker].held
+        self.workers[worker].overdue.discard((batch, position))
         held[batch].remove(position)
         if not held[batch]:
             del held[batch]
         job, items = self.batches[batch]
         job.places[items[position]] = place
 
-    def _gone(self, worker: Worker, running: frozenset[Spot]) -> None:
-        if not worker.told_ready or not running:
+    def _gone(self, worker: Worker, fact: f.WorkerGone) -> None:
+        if not worker.told_ready or not fact.running:
             self.start_troubles += 1
-        if worker.told_ready and not (worker.killed or worker.hung_up):
+        late = {spot for spot in worker.overdue if self.batches[spot[0]][0].running}
+        if worker.mute and fact.stepping is not None and self._had_its_time(worker, fact.stepping):
+            late.add(fact.stepping)
+        innocent = (worker.killed or worker.hung_up) and (bool(late) or not worker.mute)
+        if worker.told_ready and not innocent:
             self.deaths += 1
         for ask in [ask for ask in self.asks if ask[0] == worker.id]:
             del self.asks[ask]
         for batch, positions in worker.held.items():
             job, items = self.batches[batch]
             for position in positions:
-                job.places[items[position]] = "lost" if (batch, position) in running else "back"
+                spot, index = (batch, position), items[position]
+                if spot in late and job.running and (innocent or not job.opened.rerun_lost):
+                    again = job.opened.retry_timeouts
+                    job.fail_item(index, self.now, "timed out", again=again, after=None, chance=fact.chance)
+                else:
+                    job.places[index] = "lost" if spot in fact.running or spot in late else "back"
+
+    def _had_its_time(self, worker: Worker, spot: Spot) -> bool:
+        timeout = self.batches[spot[0]][0].opened.timeout
+        silent_since = max(worker.heard_at, worker.sent_at[spot[0]])
+        return timeout is not None and spot[1] in worker.held.get(spot[0], ()) and silent_since + timeout <= self.now
 
     def _check(self) -> None:
         audit(self.ledger)
@@ -231,8 +302,23 @@ class Model:
         for index in items:
             assert job.places[index] == "ready"
             job.places[index] = "sent"
+        assert {job.fails[index] + 1 for index in items} == {order.attempt}
+        if job.opened.rate is not None:
+            self._check_rate(worker, job, len(items), order.lanes)
         worker.held[order.batch] = set(range(len(items)))
+        worker.sent_at[order.batch] = self.now
         worker.inbox.append(order)
+
+    def _check_rate(self, worker: Worker, job: Job, count: int, lanes: int) -> None:
+        """Over any time that ends now no more has started than the rate allows, and one batch."""
+        rate, started = job.opened.rate, 0
+        assert count <= max(1, rate * policy.BATCH_SECONDS)
+        for time, before in reversed(job.sent):
+            started += before
+            assert started <= rate * (self.now - time) + 1e-6, "more starts than the rate allows"
+        job.sent.append((self.now, count))
+        out = sum(len(held) for batch, held in worker.held.items() if self.batches[batch][0] is job)
+        assert out == 0 or out + count <= lanes, "what is sent at a rate starts when it is sent"
 
     def _check_pinned(self, worker: Worker, items: tuple[int, ...]) -> None:
         assert len(items) == 1
@@ -245,6 +331,18 @@ class Model:
         self._running_job(order.job)
         self.asks[order.worker, order.job] += 1
         self._listening(order.worker).inbox.append(order)
+
+    def _on_send_ping(self, order: f.SendPing) -> None:
+        worker = self._listening(order.worker)
+        assert worker.pinged_at is None, "it is asked once"
+        limits = [
+            max(worker.heard_at, worker.sent_at[batch]) + job.opened.timeout
+            for batch in worker.held
+            if (job := self.batches[batch][0]).opened.timeout is not None and job.running
+        ]
+        assert self.now >= min(limits) + policy.SILENCE_SECONDS
+        worker.pinged_at = self.now
+        worker.inbox.append(order)
 
     def _on_cancel_on(self, order: f.CancelOn) -> None:
         worker = self._listening(order.worker)
@@ -269,6 +367,10 @@ class Model:
         assert not worker.killed
         assert order.why
         worker.killed = True
+        if "does not answer" in order.why:
+            worker.mute = True
+            assert worker.pinged_at is not None
+            assert self.now >= worker.pinged_at + policy.ANSWER_SECONDS
         self.start_troubles += "start" in order.why and not worker.told_ready
 
     def _on_supply(self, order: f.Supply) -> None:
@@ -281,18 +383,35 @@ class Model:
         job = self._running_job(order.job)
         assert order.items
         for index in order.items:
-            assert job.places[index] in {"back", "lost"}
-            assert job.places[index] == "back" or job.opened.rerun_lost, "it may have started, and may only once"
+            assert job.places[index] in {"back", "lost", "resting"}
+            assert job.places[index] != "lost" or job.opened.rerun_lost, "it may have started, and may only once"
+            if job.places[index] == "resting":
+                assert not job.paused
+                assert self.now >= job.rests[index], "it rests"
             job.places[index] = "recoding"
         job.recodes.append(tuple(order.items))
 
     def _on_settle_failed(self, order: f.SettleFailed) -> None:
         job = self._running_job(order.job)
         assert job.ends[order.index] == ["failed"]
+        self._check_settled(job, order.index, order.attempts)
+
+    def _on_settle_timed_out(self, order: f.SettleTimedOut) -> None:
+        job = self._running_job(order.job)
+        assert job.opened.timeout is not None
+        assert job.ends[order.index] == ["timed out"]
+        self._check_settled(job, order.index, order.attempts)
+
+    @staticmethod
+    def _check_settled(job: Job, index: int, attempts: int) -> None:
+        assert attempts == job.fails[index] <= job.opened.retries + 1
+        assert index not in job.settled
+        job.settled.add(index)
 
     def _on_settle_lost(self, order: f.SettleLost) -> None:
         job = self._running_job(order.job)
         assert job.places[order.index] == "lost"
+        assert order.attempts == job.fails[order.index] + 1
         # Among others, then alone; or nobody gets another chance any more.
         convicted = job.deaths[order.index] >= 2 or self.deaths >= policy.DEATHS
         assert convicted or not job.opened.rerun_lost
@@ -310,6 +429,8 @@ class Model:
             assert job.input_told
             assert order.how == ("failed" if job.breaks else "done")
             assert sorted(job.ends) == list(range(job.read)), "every item has ended"
+        failed = {index for index, hows in job.ends.items() if hows in (["failed"], ["timed out"])}
+        assert job.asked_to_end or job.settled == failed, "how it ended is told of everything that failed"
         self._check_ends(job)
 
     def _on_end_start_failed(self, order: f.EndStartFailed) -> None:

@@ -14,10 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from aiopool._core import facts as f
 from tests.core.conftest import PROFILE
+from tests.core.model import Spot
 from tests.core.world import Job, Worker, World
 
 few = st.integers(0, 7)
-ends = st.tuples(st.sampled_from([False] * 4 + [True]), st.sampled_from([0.0, 1e-4, 0.05, 3.0]))
+errors = st.fixed_dictionaries(
+    {
+        "may_retry": st.sampled_from([True, True, False]),
+        "after": st.sampled_from([None, None, 0.0, 0.7, 40.0]),
+        "chance": st.sampled_from([0.0, 0.3, 0.99]),
+    }
+)
+ends = st.tuples(st.sampled_from([False] * 4 + [True]), st.sampled_from([0.0, 1e-4, 0.05, 3.0]), errors)
 
 
 def pick(things, number):
@@ -61,15 +69,28 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def reading(self) -> list[Worker]:
         """Workers that have an order to read."""
-        return [worker for worker in self.alive() if worker.said_ready and worker.inbox]
+        return [worker for worker in self.alive() if worker.said_ready and worker.inbox and not worker.frozen]
 
     def eager(self) -> list[Worker]:
         """Workers that could start an item."""
         return [worker for worker in self.alive() if self.world.startable(worker)]
 
     def busy(self) -> list[Worker]:
-        """Workers that run something."""
-        return [worker for worker in self.alive() if worker.running]
+        """Workers that run something, and may end it."""
+        return [worker for worker in self.alive() if worker.running and not worker.frozen]
+
+    def too_slow(self) -> list[tuple[Worker, Spot]]:
+        """Items whose time may be over, and nobody has said so."""
+        return [
+            (worker, spot)
+            for worker in self.busy()
+            for spot, job in worker.running.items()
+            if self.world.jobs[job].opened.timeout is not None and spot not in worker.late
+        ]
+
+    def late(self) -> list[tuple[Worker, Spot]]:
+        """Items that were told to end, because their time is over."""
+        return [(worker, spot) for worker in self.busy() for spot in sorted(worker.late)]
 
     def talking(self) -> list[Worker]:
         """Workers of which the ledger has not heard everything."""
@@ -94,10 +115,15 @@ class LedgerMachine(RuleBasedStateMachine):
         refused=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 4})]),
         breaks=st.sampled_from([False, False, False, True]),
         poison=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 2, 7})]),
+        flaky=st.sampled_from([{}, {}, {0: 1}, {1: 2, 3: 9, 5: 1}]),
+        attempts=st.sampled_from([{}, {"retries": 1}, {"retries": 3, "backoff": 0.2}, {"retries": 2, "backoff": 0.0}]),
+        timeout=st.sampled_from([None, None, 0.5, 20.0]),
+        retry_timeouts=st.booleans(),
+        rate=st.sampled_from([None, None, 0.5, 20.0, 150.0]),
     )
-    def open_map(self, **options):
+    def open_map(self, attempts=None, **options):
         """A user maps."""
-        self.world.open(**options)
+        self.world.open(**options, **(attempts or {}))
 
     @precondition(lambda self: len(self.jobs()) < 12)
     @rule(kind=st.sampled_from(["async", "def"]), times=st.integers(1, 5), rerun_lost=st.booleans())
@@ -215,11 +241,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(number=few, which=few, count=st.sampled_from([1, 2, 99]), end=ends, tell=st.booleans())
     def worker_ends_items(self, number, which, count, end, tell):
         """Items of one batch end, as values or as errors."""
-        fail, seconds = end
+        fail, seconds, error = end
         worker = pick(self.busy(), number)
         first = pick(list(worker.running), which)
         same = [spot for spot in worker.running if spot[0] == first[0]][:count]
-        self.world.finish(worker, same, fail=fail, seconds=seconds)
+        self.world.finish(worker, same, fail=fail, seconds=seconds, **error)
         if tell:
             self.world.deliver(worker)
 
@@ -272,9 +298,41 @@ class LedgerMachine(RuleBasedStateMachine):
         """What runs there ignores to be cancelled."""
         pick(self.busy(), number).stubborn = True
 
+    @precondition(too_slow)
+    @rule(number=few, tell=st.booleans())
+    def time_is_over(self, number, tell):
+        """An item's time is over; the ledger hears of it now or later."""
+        worker, spot = pick(self.too_slow(), number)
+        self.world.be_late(worker, spot)
+        if tell:
+            self.world.deliver(worker)
+
+    @precondition(late)
+    @rule(number=few)
+    def item_ends_just_in_time(self, number):
+        """An item was told to end, and has a value after all."""
+        self.world.just_in_time(*pick(self.late(), number))
+
+    @precondition(busy)
+    @rule(number=few)
+    def worker_freezes(self, number):
+        """What runs there holds all of the process."""
+        pick(self.busy(), number).frozen = True
+
+    @rule()
+    def worker_thaws(self):
+        """And lets go of it."""
+        self.world.thaw()
+
+    @precondition(alive)
+    @rule(numbers=st.lists(st.integers(1, 12), max_size=4))
+    def modules_change(self, numbers):
+        """Some workers, which may not be there any more, have imported what has been edited since."""
+        self.world.tell(f.WorkersOutdated(numbers))
+
     # --- the clock ---------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 2.0, 30.0, 1e6]), alarm=st.booleans())
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 1.0, 2.0, 30.0, 1e6]), alarm=st.booleans())
     def time_passes(self, seconds, alarm):
         """The clock jumps. An alarm may come early, which does no harm."""
         self.world.now += seconds
@@ -286,7 +344,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- what cannot be ----------------------------------------------------------------------------------------------
 
     @precondition(alive)
-    @rule(number=few, what=st.integers(0, 8))
+    @rule(number=few, what=st.integers(0, 9))
     def worker_talks_nonsense(self, number, what):
         """A worker says what cannot be: it is refused, and nothing has changed."""
         worker = pick([worker for worker in self.alive() if worker.held] or self.alive(), number)
@@ -310,6 +368,7 @@ class LedgerMachine(RuleBasedStateMachine):
             f.Finished(worker.id, batch, (position,), math.nan),
             f.ItemFailed(worker.id, batch, size, 0.1),
             f.ItemFailed(worker.id, batch, position, -1.0),
+            f.ItemFailed(worker.id, batch, position, 0.1, may_retry=True, after=math.nan),
             f.Returned(worker.id, job, (batch, batch), (position, position)),
             f.Returned(worker.id, job, range(batch, batch + (1 << 39)), range(1 << 39))
             if not asked or batch + 1 not in worker.held

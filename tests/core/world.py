@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
+from collections.abc import Mapping
 
 from aiopool._core import facts as f
 from tests.core.model import Job, Model, Spot, Worker
@@ -20,6 +21,7 @@ class World(Model):
     def __init__(self, size: int = 2, **options: float) -> None:
         super().__init__(size, **options)
         self.started: dict[tuple[int, Spot], None] = {}
+        self._rings = 0
         self._job_ids = itertools.count(1)
         self._batch_ids = itertools.count(1)
         self._token_ids = itertools.count(1)
@@ -36,9 +38,10 @@ class World(Model):
         refused: frozenset[int] = frozenset(),
         breaks: bool = False,
         poison: frozenset[int] = frozenset(),
+        flaky: Mapping[int, int] | None = None,
         **options,
     ) -> Job:
-        """Open a job. An item in ``poison`` kills its worker before it can end."""
+        """Open a job. An item in ``poison`` kills its worker before it can end, one in ``flaky`` fails so often."""
         single, pinned = options.get("single", False), options.get("pinned", False)
         if single:
             length, concurrency = 1, 1
@@ -50,7 +53,7 @@ class World(Model):
             self.deaths = 0
         number = next(self._job_ids)
         opened = f.JobOpened(number, kind, length if sized or single or pinned else None, concurrency, **options)
-        job = self.jobs[number] = Job(opened, length, refused, breaks, poison)
+        job = self.jobs[number] = Job(opened, length, refused, breaks, poison, flaky or {})
         job.asked_to_end = self.ledger.state != "open"
         self.tell(opened)
         if single or pinned:
@@ -173,7 +176,7 @@ class World(Model):
 
     def read(self, worker: Worker) -> bool:
         """The worker reads one order; False where there is none."""
-        if worker.dead or not worker.said_ready or not worker.inbox:
+        if worker.dead or worker.frozen or not worker.said_ready or not worker.inbox:
             return False
         order = worker.inbox.popleft()
         match order:
@@ -199,6 +202,8 @@ class World(Model):
             case f.ForgetOn(_, job):
                 worker.functions.remove(job)
                 assert not worker.queues.pop(job, None)
+            case f.SendPing():
+                worker.outbox.append(f.WorkerAnswered(worker.id))
             case f.HangUp():
                 assert not worker.running
                 assert not any(worker.queues.values())
@@ -208,13 +213,14 @@ class World(Model):
     def unwind(self, worker: Worker, job: int) -> None:
         """What ran of a cancelled job has ended."""
         worker.running = {spot: number for spot, number in worker.running.items() if number != job}
+        worker.late &= set(worker.running)
         worker.cancelled.discard(job)
         worker.functions.discard(job)
         worker.outbox.append(f.Cleared(worker.id, job))
 
     def startable(self, worker: Worker) -> list[int]:
         """Jobs of which the worker could start an item."""
-        if worker.dead:
+        if worker.dead or worker.frozen:
             return []
         running = Counter(worker.running.values())
         able = [job for job, queue in worker.queues.items() if queue and running[job] < worker.lanes[job]]
@@ -234,45 +240,84 @@ class World(Model):
         index = items[spot[1]]
         book.starts[index] += 1
         if book.running:
-            assert book.starts[index] == 1 or book.opened.rerun_lost, "an item of a job that runs items once"
+            attempt = book.fails[index] + 1
+            assert attempt <= book.opened.retries + 1
+            assert book.starts[index] <= attempt + book.deaths[index]
+            assert book.starts[index] == attempt or book.opened.rerun_lost, "an item of a job that runs items once"
+            assert self._runs_of(book, index) == 1, "two attempts of an item at once"
             counted = [worker] if book.opened.concurrency is None else list(self.workers.values())
             running = sum(number == job for other in counted for number in other.running.values())
             assert running <= (book.opened.concurrency or 1), "more items run than the job's concurrency allows"
         return spot
 
-    def finish(self, worker: Worker, spots: list[Spot], *, fail: bool = False, seconds: float = 0.01) -> None:
-        """These items, of one batch, end. If one of them is poison, the worker does."""
+    def _runs_of(self, job: Job, index: int) -> int:
+        return sum(
+            number == job.id and self.batches[batch][1][position] == index
+            for other in self.workers.values()
+            for (batch, position), number in other.running.items()
+        )
+
+    def finish(
+        self, worker: Worker, spots: list[Spot], *, fail: bool = False, seconds: float = 0.01, **error: float | None
+    ) -> None:
+        """These items, of one batch, end. If one of them is poison, the worker does.
+
+        ``error`` says what an ItemFailed shall say. An item that is late fails, and so does one that is flaky.
+        """
         batch = spots[0][0]
         book, items = self.batches[batch]
         for spot in spots:
             if items[spot[1]] in book.poison:
                 self.die(worker, stepping=spot)
                 return
-        positions = sorted(position for _, position in spots)
-        for spot in spots:
+        positions = []
+        for spot in sorted(spots):
             del worker.running[spot]
-        job = self.batches[batch][0]
-        if fail:
-            worker.outbox.extend(f.ItemFailed(worker.id, batch, position, seconds) for position in positions)
-        else:
-            whole = positions == list(range(positions[0], positions[-1] + 1))
-            named = range(positions[0], positions[-1] + 1) if whole else tuple(positions)
-            worker.outbox.append(f.Finished(worker.id, batch, named, seconds * len(positions)))
-        if job.opened.single:
-            worker.functions.discard(job.id)
-        if job.id in worker.cancelled and job.id not in worker.running.values():
-            self.unwind(worker, job.id)
+            index = items[spot[1]]
+            if spot in worker.late:
+                worker.late.remove(spot)
+                again = bool(error.get("may_retry", book.opened.retry_timeouts))
+                worker.outbox.append(
+                    f.ItemFailed(worker.id, *spot, seconds, **(error | {"may_retry": again, "timed_out": True}))
+                )
+            elif fail or book.fails[index] < book.flaky.get(index, 0):
+                worker.outbox.append(f.ItemFailed(worker.id, *spot, seconds, **({"may_retry": not fail} | error)))
+            else:
+                positions.append(spot[1])
+        if positions:
+            self._say_finished(worker, batch, positions, seconds)
+        if book.opened.single:
+            worker.functions.discard(book.id)
+        if book.id in worker.cancelled and book.id not in worker.running.values():
+            self.unwind(worker, book.id)
 
-    def die(self, worker: Worker, *, stepping: Spot | None = None) -> None:
+    @staticmethod
+    def _say_finished(worker: Worker, batch: int, positions: list[int], seconds: float) -> None:
+        whole = positions == list(range(positions[0], positions[-1] + 1))
+        named = range(positions[0], positions[-1] + 1) if whole else tuple(positions)
+        worker.outbox.append(f.Finished(worker.id, batch, named, seconds * len(positions)))
+
+    def be_late(self, worker: Worker, spot: Spot) -> None:
+        """The item's time is over: the worker says so, and tells it to end."""
+        worker.late.add(spot)
+        worker.outbox.append(f.ItemOverdue(worker.id, *spot))
+
+    def just_in_time(self, worker: Worker, spot: Spot) -> None:
+        """An item ends with a value in the moment in which it was told to end."""
+        worker.late.discard(spot)
+        self.finish(worker, [spot])
+
+    def die(self, worker: Worker, *, stepping: Spot | None = None, chance: float = 0.5) -> None:
         """The process is gone; what it had sent is told first."""
         if worker.dead:
             return
         worker.dead = True
         for spot, job in worker.running.items():
             self.jobs[job].deaths[self.batches[spot[0]][1][spot[1]]] += 1
-        worker.outbox.append(f.WorkerGone(worker.id, frozenset(worker.running), stepping))
+        worker.outbox.append(f.WorkerGone(worker.id, frozenset(worker.running), stepping, chance))
         worker.running = {}
         worker.queues = {}
+        worker.late = set()
 
     def deliver(self, worker: Worker, count: int = 1 << 30) -> bool:
         """Tell the ledger what the worker has sent; False where there is nothing."""
@@ -303,7 +348,8 @@ class World(Model):
     def _stir(self, worker: Worker) -> bool:
         moved = False
         if worker.killed and not worker.dead:
-            self.die(worker)
+            # What holds all of a process is what it is at.
+            self.die(worker, stepping=next(iter(worker.running), None) if worker.frozen else None)
         while self.read(worker):
             moved = True
         while jobs := self.startable(worker):
@@ -324,11 +370,32 @@ class World(Model):
             worker = self.workers.get(number)
             if worker is None or worker.dead or spot not in worker.running:
                 del self.started[number, spot]
-            elif not (worker.stubborn and worker.running[spot] in worker.cancelled):
+            elif not (worker.frozen or (worker.stubborn and self._shall_end(worker, spot))):
                 self.finish(worker, [spot], seconds=seconds)
                 self.deliver(worker)
                 return True
         return False
+
+    @staticmethod
+    def _shall_end(worker: Worker, spot: Spot) -> bool:
+        return worker.running[spot] in worker.cancelled or spot in worker.late
+
+    def thaw(self) -> bool:
+        """What holds all of a worker's process lets go of it; False where nothing does."""
+        for worker in self.workers.values():
+            if worker.frozen and not worker.dead:
+                worker.frozen = False
+                return True
+        return False
+
+    def go_on(self) -> bool:
+        """The next thing happens that takes time; False where nothing does."""
+        if self.finish_one():
+            self._rings = 0
+            return True
+        self._rings += 1
+        # What holds a worker is given the time in which it may be found out.
+        return (self._rings > 20 and self.thaw()) or self.ring() or self.thaw()
 
     def play_out(self) -> None:
         """Play fair until every job has ended."""
@@ -339,7 +406,7 @@ class World(Model):
             self.calm()
             self.ready()
             self.calm()
-            if not self.finish_one() and not self.ring():
+            if not self.go_on():
                 break
             if not any(job.running for job in self.jobs.values()) and not any(self.asks.values()):
                 break
@@ -354,7 +421,7 @@ class World(Model):
             self.calm()
             if self.ended:
                 break
-            if not self.finish_one() and not self.ring():
+            if not self.go_on():
                 break
         assert self.ended, "the pool does not end"
 

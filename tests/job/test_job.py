@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aiopool import _payload
+from aiopool._runtime.results import Segment
 from aiopool.errors import AiopoolError
 from aiopool.job import MISSING, Failure, Handle
 from aiopool.telemetry import JobSnapshot
@@ -134,6 +135,17 @@ def test_records_are_rows_for_a_table() -> None:
         assert isinstance(rows[1]["error"], ValueError)
         assert list(driver.job.records(values=False)[0]) == ["index", "input", "error", "seconds", "attempts", "worker"]
         driver.end("cancelled")
+
+
+def test_records_tell_how_often_an_item_was_tried() -> None:
+    """Of values and of failures alike."""
+    with Driver(3) as driver:
+        for index, attempts in enumerate((1, 4)):
+            segment = Segment((index,), (0.5,), _payload.dump_shared([index]), (), 0, attempts)
+            driver.do(lambda segment=segment: driver.results.deliver(segment))  # type: ignore[misc]
+        driver.fail(2, ValueError("boom"), attempts=3)
+        driver.flush()
+        assert [row["attempts"] for row in driver.job.records()] == [1, 4, 3]
 
 
 def test_retry_runs_what_has_no_value_and_keeps_what_has() -> None:

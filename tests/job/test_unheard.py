@@ -42,17 +42,29 @@ SCRIPTS = {
     ),
     "a map that is awaited at once": ("try: pool.map(fetch, range(4)).result()\n    except ValueError: pass", ""),
     "a map that is awaited late": (
-        "job = pool.map(fetch, range(4)); ended(job); time.sleep(0.3)\n    try: job.result()\n    except ValueError: pass",
+        "job = pool.map(fetch, range(4)); ended(job)\n    try: job.result()\n    except ValueError: pass",
         "",
     ),
-    "a call whose handle was let go": ("pool.submit(fetch, 2); time.sleep(1.5); sys.stderr.write('later\\n')", CALL + "later\n"),
+    "a call whose handle was let go": (
+        """pool.submit(fetch, 2)
+    ended(last := pool.submit(fetch, 1))
+    time.sleep(1.5)
+    sys.stderr.write("later\\n")
+""",
+        CALL + "later\n",
+    ),
     "a call whose handle is held": (
         "handle = pool.submit(fetch, 2); ended(handle); time.sleep(1.5); sys.stderr.write('later\\n')",
         "later\n" + CALL,
     ),
     "calls whose handles are asked one after another": (
-        "handles = [pool.submit(fetch, x) for x in (2, 2, 1)]; ended(handles[-1]); time.sleep(1.5)\n"
-        "    for handle in handles[:2]:\n        try: handle.result()\n        except ValueError: pass",
+        """handles = [pool.submit(fetch, x) for x in (2, 2, 1)]
+    ended(handles[-1])
+    time.sleep(1.5)
+    for handle in handles[:2]:
+        try: handle.result()
+        except ValueError: pass
+""",
         "",
     ),
     "a job that was cancelled": (

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kernel import harness
 from tests.kernel.conftest import Kernels
-from tests.kernel.harness import Cell, Kernel, Signs
+from tests.kernel.harness import Cell, Kernel
 
 pytestmark = pytest.mark.kernel
 

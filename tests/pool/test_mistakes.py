@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiopool import InputError, NotPicklable, OptionError, PoolClosed
+from aiopool import InputError, NotPicklable, OptionError, PoolClosed, per_worker
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board
 from tests.pool.pools import shortly, still_works
@@ -226,6 +226,21 @@ async def test_a_client_as_an_argument_is_refused_by_name(pool):
         told = r"holds a value at \[1\] \(asyncio.streams.StreamWriter\).*@aiopool.per_worker"
         with pytest.raises(NotPicklable, match=told):
             await shortly(pool.map(work.add, [b"/"], [client]))
+
+
+async def test_what_the_messages_say_about_locks_and_clients_works(pool):
+    """One per worker: made there, on that worker's loop, and no part of what is sent."""
+
+    @per_worker
+    async def client():
+        return {"lock": asyncio.Lock(), "loop": asyncio.get_running_loop()}
+
+    async def get(url):
+        mine = await client()
+        async with mine["lock"]:
+            return url, mine["loop"] is asyncio.get_running_loop()
+
+    assert await shortly(pool.map(get, ["a", "b", "c"])) == [("a", True), ("b", True), ("c", True)]
 
 
 # --- 6: data that cannot be iterated ---------------------------------------------------------------------------------

@@ -141,6 +141,32 @@ async def test_an_edit_while_the_item_that_imported_it_runs_counts(fresh, helper
     assert await shortly(pool.submit(use)) == "two"
 
 
+async def test_what_an_item_imports_counts_long_before_it_ends(fresh, helper, board: Board):
+    """A job beside it gets the new form, and the item its own."""
+    pool = fresh(1)
+    helper.write("one")
+    use = helper.use
+
+    async def held() -> Any:
+        said = use()
+        board.mark("imported")
+        await board.wait_async("go")
+        return said, use()
+
+    async def use_later() -> Any:
+        return use()
+
+    job = pool.submit(held)
+    await board.wait_async("imported")
+    file = str(helper.file)
+    known = pool._driver._modules._workers
+    until(lambda: any(file in files for files in list(known.values())), what="the kernel knows of the import")
+    helper.write("two")
+    assert await shortly(pool.submit(use_later)) == "two"
+    board.mark("go")
+    assert await shortly(job) == ("one", "one")
+
+
 async def test_a_package_counts_with_all_its_files(fresh, tmp_path, monkeypatch):
     """Its ``__init__`` and its modules."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -307,6 +307,37 @@ def test_a_job_inside_can_be_cancelled_and_retried(pool):
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
+def test_a_job_inside_can_be_paused(pool, board: Board, kind):
+    """What runs ends, nothing new starts, and after ``resume`` it goes on where it was."""
+
+    def marked(x: int) -> int:
+        board.mark("started", x)
+        board.wait("go")
+        return x
+
+    async def marked_later(x: int) -> int:
+        board.mark("started", x)
+        await board.wait_async("go")
+        return x
+
+    async def outer(_: None) -> tuple[Any, ...]:
+        job = pmap(marked if kind == "def" else marked_later, range(8), concurrency=2)
+        await board.wait_async("started", 2)
+        job.pause()
+        board.mark("go")
+        async for index, _ in job.as_completed():
+            if index:
+                break
+        state, started = job.snapshot().state, len(board.marks("started"))
+        await asyncio.sleep(0.1)
+        later = len(board.marks("started"))
+        job.resume()
+        return state, started == later < 8, await job
+
+    assert inside(pool, outer) == ("paused", True, list(range(8)))
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
 def test_timeouts_hold_inside(pool, board: Board, kind):
     """A coroutine is cancelled; a ``def`` cannot be, so nobody waits for it any more. The others are not touched."""
 
@@ -382,6 +413,28 @@ def test_retries_and_seeds_hold_inside(pool, kind):
     assert [result[:2] for result in results] == [(0, 1), (1, 3), (2, 2), (3, 1)]
     assert [result[2] for result in results] == [aiopool.inside.seed_of(7, x) for x in range(4)]
     assert index == 0
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_a_timed_out_attempt_inside_is_followed_by_another(pool, board: Board, kind):
+    """Whatever ``retry_on`` says."""
+
+    def slow(x: int) -> int:
+        if x == 1 and current_item().attempt == 1:
+            board.wait("go")
+        return current_item().attempt
+
+    async def slow_later(x: int) -> int:
+        if x == 1 and current_item().attempt == 1:
+            await asyncio.sleep(3600)
+        return current_item().attempt
+
+    async def outer(_: None) -> list[int]:
+        inner = slow if kind == "def" else slow_later
+        return await pmap(inner, range(3), timeout=0.1, retries=1, backoff=0, retry_on=ConnectionError)
+
+    assert inside(pool, outer) == [1, 2, 1]
+    board.mark("go")
 
 
 def test_an_endless_input_waits_for_its_reader(pool):
@@ -505,7 +558,7 @@ def test_a_worker_that_mapped_inside_ends_at_once(fresh):
     until(lambda: not psutil.pid_exists(pid), what="the worker is gone")
 
 
-def test_results_are_not_kept_by_anybody_else(pool):
+def test_results_are_not_kept_by_anybody_else(fresh):
     """When the item lets go of a job, its results, inputs and function are free, and what ran it is gone."""
 
     class Big:
@@ -532,7 +585,7 @@ def test_results_are_not_kept_by_anybody_else(pool):
             await asyncio.sleep(0.02)
         return [ref() is None for ref in made] + [not nested._house.drivers]
 
-    assert inside(pool, outer) == [True] * 8
+    assert inside(fresh(1), outer) == [True] * 8
 
 
 def test_what_was_handed_out_of_an_unsized_input_is_let_go(pool):
@@ -676,6 +729,26 @@ def test_prints_inside_go_where_the_workers_prints_go(fresh, capfd):
     inside(fresh(1), outer)
     out, err = capfd.readouterr()
     assert out == "[0] nested 0\n[0] nested 1\n"
+    assert err == ""
+
+
+def test_a_failure_inside_for_which_nobody_waits_is_said_once(fresh, capfd):
+    """Among the worker's prints; one that was waited for is not."""
+
+    async def outer(_: None) -> None:
+        with pytest.raises(ValueError, match="odd: 3"):
+            await pmap(work.refuse, [3])
+        unheard = pmap(work.refuse, [5])
+        while not unheard.done():  # noqa: ASYNC110 - to wait for it would be to ask
+            await asyncio.sleep(0.01)
+
+    pool = fresh(1)
+    inside(pool, outer)
+    pool.close()
+    pool.join(DEADLINE)
+    out, err = capfd.readouterr()
+    assert "odd: 3" not in out
+    assert out == "[0] refuse failed: ValueError: odd: 5 (item 0). Nobody waited for it.\n"
     assert err == ""
 
 

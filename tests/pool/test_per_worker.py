@@ -97,15 +97,19 @@ def test_a_sync_resource_serves_functions_too_also_in_threads(fresh, board: Boar
 
 
 def test_a_resource_of_a_module_travels_by_name(fresh, tmp_path, monkeypatch):
-    """As the functions do that stand beside it, and is the same one for those of a cell."""
+    """As the functions do that stand beside it, with whatever it reads; and is the same one for those of a cell."""
     script(
         tmp_path,
         """
+        import threading
         from aiopool import per_worker
+
+        lock = threading.Lock()
 
         @per_worker
         def model():
-            return []
+            with lock:
+                return []
 
         def use(x):
             model().append(x)

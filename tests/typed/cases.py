@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import aiopool
-from aiopool import Failure, Handle, Job, Pool, current_item, pmap
+from aiopool import Failure, Handle, Job, Pool, current_item, per_worker, pmap
 
 
 async def fetch(url: str) -> bytes:
@@ -62,6 +62,37 @@ async def reading(pool: Pool) -> None:
     assert_type(pool.submit(square, 3), Handle[float])
     assert_type(await pool.submit(fetch, "a"), bytes)
     assert_type(pool.submit(add, 1, y=2.0).result(1), float)
+
+
+@per_worker
+async def session() -> AsyncIterator[bytes]:
+    yield b"a"
+
+
+@per_worker
+async def connection() -> bytes:
+    return b"a"
+
+
+@per_worker
+def model() -> list[float]:
+    return [1.0]
+
+
+@per_worker
+def table() -> Iterator[list[str]]:
+    yield ["a"]
+
+
+async def opened() -> None:
+    """What is opened once per worker has the type of what is returned or yielded."""
+    assert_type(await session(), bytes)
+    assert_type(await connection(), bytes)
+    assert_type(model(), list[float])
+    assert_type(table(), list[str])
+    session.split  # type: ignore[attr-defined]  # noqa: B018
+    session().split  # type: ignore[attr-defined]  # noqa: B018
+    model(3)  # type: ignore[call-arg]
 
 
 def mistakes(pool: Pool) -> None:

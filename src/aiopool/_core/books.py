@@ -15,6 +15,8 @@ from aiopool.errors import FrameError, InternalError
 KINDS: tuple[Kind, Kind] = ("async", "def")
 OTHER: dict[Kind, Kind] = {"async": "def", "def": "async"}
 
+Whose = Literal["workers", "jobs"]
+
 ALL = 1 << 40
 """More items than a job may have."""
 
@@ -25,8 +27,9 @@ class Books:
     ``need``: items of a kind that could run at once; ``reading``: jobs of a kind that are not read to the end;
     ``loaded``: workers that hold items of a kind; ``open_singles``: submits of a kind that have not ended;
     ``waiting`` and ``singles``: jobs and submits with something that has no worker; ``idle``: workers that have
-    nothing. ``curious`` says that something has happened after which an idle worker may ask others for work,
-    ``changed_sides`` that a worker has ended the last item of a kind for which it is not reserved any more.
+    nothing; ``waking``: jobs that wait for a time. ``curious`` says that something has happened after which an idle
+    worker may ask others for work, ``changed_sides`` that a worker has ended the last item of a kind for which it is
+    not reserved any more.
     """
 
     def __init__(self, size: int) -> None:
@@ -44,8 +47,10 @@ class Books:
         # Taken from the front by the thousand, which a plain dict does in O(n) each.
         self.singles: dict[Kind, OrderedDict[int, JobBook]] = {"async": OrderedDict(), "def": OrderedDict()}
         self.idle: dict[int, WorkerBook] = {}
+        self.waking: dict[int, JobBook] = {}
         self.curious = False
         self.changed_sides = False
+        self._dates: dict[Whose, float] = {}
         self._wake: float | None = None
 
     # --- looking up --------------------------------------------------------------------------------------------------
@@ -107,6 +112,7 @@ class Books:
         worker.idle_since = None
         self.idle.pop(worker.id, None)
         worker.batches[batch.id] = batch
+        batch.sent_at = self.now
         worker.load += len(batch.items)
         worker.singles += job.opened.single
         worker.barren.discard(job.id)
@@ -121,6 +127,9 @@ class Books:
         batch.close(positions)
         job = batch.job
         worker.load -= len(positions)
+        if worker.overdue:
+            for position in positions:
+                worker.overdue.pop((batch.id, position), None)
         if not job.over:
             job.give(worker.id, len(positions))
         if not batch.pending:
@@ -169,12 +178,24 @@ class Books:
             if job.crew[worker.id].out and (for_good or not (job.opened.pinned or worker.alone)):
                 self.ask_back(worker, job, ALL)
 
-    def due(self, time: float) -> None:
-        """Something has to be looked at then: order an alarm, unless one comes before."""
+    def wait(self, job: JobBook, time: float) -> None:
+        """The job waits for this time."""
+        self.waking[job.id] = job
+        self.due(time, "jobs")
+
+    def due(self, time: float, whose: Whose = "workers") -> None:
+        """Workers or jobs have to be looked at then: order an alarm, unless one comes before."""
+        self._dates[whose] = min(time, self._dates.get(whose, time))
         if self._wake is None or time < self._wake:
             self._wake = time
             self.orders.append(f.WakeAt(time))
 
-    def woken(self) -> None:
-        """The alarm has come: whoever still waits for a time must say so again."""
+    def woken(self) -> list[Whose]:
+        """The alarm has come, for these: of them whoever still waits for a time must say so again."""
         self._wake = None
+        come = [whose for whose, date in self._dates.items() if date <= self.now]
+        for whose in come:
+            del self._dates[whose]
+        for whose, date in self._dates.items():
+            self.due(date, whose)
+        return come

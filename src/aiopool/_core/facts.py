@@ -23,10 +23,12 @@ class JobOpened:
     ``concurrency`` None is one item per worker, however many workers there are at the time.
 
     ``timeout`` in seconds per attempt; ``retries`` further attempts after an error that may be mended, each after
-    ``backoff`` seconds, None for waits that double; ``rate`` starts per second, every attempt counted.
+    ``backoff`` seconds, None for waits that double; ``retry_timeouts``: an attempt that was overdue when its worker
+    died may be mended, too. ``rate`` starts per second, every attempt counted.
 
     ``single``: a submit. ``pinned``: each item goes to the worker whose place in the pool is the item's number, or
     anywhere where there is no such place any more. The items of both are supplied unasked, each in a batch of its own.
+    A submit has no timeout and no retries, and neither of them a rate.
     """
 
     job: int
@@ -42,6 +44,7 @@ class JobOpened:
     timeout: float | None = None
     retries: int = 0
     backoff: float | None = None
+    retry_timeouts: bool = True
     rate: float | None = None
 
 

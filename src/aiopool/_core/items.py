@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,17 +16,21 @@ class BatchBook:
     """One batch: which items it names, and which positions of it are still open.
 
     Whoever takes a batch from its first item to its last, as a worker mostly does, costs nothing per item: what is
-    open is a range then, and a set only from the first gap on.
+    open is a range then, and a set only from the first gap on. ``attempt`` is that of all its items.
     """
 
-    __slots__ = ("alone", "id", "items", "job", "pending")
+    __slots__ = ("alone", "attempt", "id", "items", "job", "pending", "sent_at")
 
-    def __init__(self, batch: int, job: JobBook, items: Sequence[int], *, alone: bool = False) -> None:
+    def __init__(
+        self, batch: int, job: JobBook, items: Sequence[int], *, alone: bool = False, attempt: int = 1
+    ) -> None:
         self.id = batch
         self.job = job
         self.items = items
         self.pending: range | set[int] = range(len(items))
         self.alone = alone
+        self.attempt = attempt
+        self.sent_at = 0.0
 
     def check(self, positions: Sequence[int]) -> None:
         """Raise FrameError unless each of these is open and named once."""
@@ -90,9 +95,11 @@ class JobBook:
 
     ``ready`` and ``alone`` wait for a worker, the second one for a worker that has nothing else. ``recoding`` are
     items that were at a worker and are being made into batches again, ``quarantine`` those that only run alone,
-    ``losses`` says how often an item was running when a worker died. ``held`` is how many lanes are taken of the
-    job's concurrency, ``claims`` how many workers are being emptied for it. ``need`` and ``reading`` are its weight,
-    as the pool's sums know it.
+    ``losses`` says how often an item was running when a worker died. ``attempts`` says of items that are begun again,
+    or will be, how many attempts have failed; ``rest`` is a heap of when which of them may be begun, ``retried``
+    counts those that were. From ``next_at`` on its rate lets it start something. ``held`` is how many lanes are taken
+    of the job's concurrency, ``claims`` how many workers are being emptied for it. ``need`` and ``reading`` are its
+    weight, as the pool's sums know it.
     """
 
     opened: JobOpened
@@ -102,6 +109,10 @@ class JobBook:
     recoding: set[int] = field(default_factory=set)
     quarantine: set[int] = field(default_factory=set)
     losses: dict[int, int] = field(default_factory=dict)
+    attempts: dict[int, int] = field(default_factory=dict)
+    rest: list[tuple[float, int]] = field(default_factory=list)
+    retried: int = 0
+    next_at: float = -math.inf
     in_flight: int = 0
     held: int = 0
     claims: int = 0
@@ -142,9 +153,22 @@ class JobBook:
 
     @property
     def left(self) -> int:
-        """Items that have not ended, as far as anybody knows."""
+        """Items that have not ended and do not rest, as far as anybody knows."""
         known = self.total if self.total is not None else max(self.opened.size or 0, self.supplied)
-        return known - self.ended
+        return known - self.ended - len(self.rest)
+
+    def begun(self, index: int) -> int:
+        """Which attempt of the item is the present one, or the next if none is. Runs that a death cut short are one."""
+        return self.attempts.get(index, 0) + 1
+
+    def settle(self, items: Sequence[int]) -> None:
+        """These have ended for good: how often they were tried need not be known any more."""
+        for index in items:
+            self.attempts.pop(index, None)
+
+    def may_start(self, now: float) -> bool:
+        """Whether its rate lets it start something now."""
+        return self.opened.rate is None or now >= self.next_at
 
     def free_for(self, worker: int) -> int:
         """How many lanes the other workers leave to this one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiopool._core import facts as f
 from aiopool._core import policy
+from aiopool._core.attempts import Attempts
 from aiopool._core.books import ALL, Books
 from aiopool._core.items import BatchBook, JobBook
 from aiopool._core.spread import Spread
@@ -13,9 +14,10 @@ from aiopool._core.workers import WorkerBook
 class Jobs:
     """Takes in the facts about jobs. ``grace`` is how long a worker may take to drop a job that was cancelled."""
 
-    def __init__(self, books: Books, spread: Spread, *, grace: float) -> None:
+    def __init__(self, books: Books, spread: Spread, attempts: Attempts, *, grace: float) -> None:
         self._books = books
         self._spread = spread
+        self._attempts = attempts
         self._grace = grace
 
     def opened(self, fact: f.JobOpened) -> None:
@@ -37,7 +39,7 @@ class Jobs:
         if job is None:
             return
         alone = fact.items[0] in job.quarantine
-        batch = BatchBook(fact.batch, job, fact.items, alone=alone)
+        batch = BatchBook(fact.batch, job, fact.items, alone=alone, attempt=job.begun(fact.items[0]))
         queue = job.alone if alone else job.ready
         if fact.items[0] in job.recoding:
             job.recoding.difference_update(fact.items)
@@ -57,6 +59,7 @@ class Jobs:
             return
         if fact.index in job.recoding:
             job.recoding.discard(fact.index)
+            job.attempts.pop(fact.index, None)
             self._books.curious = True
         else:
             job.supplied += 1
@@ -100,6 +103,7 @@ class Jobs:
         if job is not None and job.paused:
             job.paused = False
             self._books.weigh(job)
+            self._attempts.look(job)
             self._spread.touch(job)
 
     def _withdraw(self, job: JobBook) -> None:
@@ -133,20 +137,31 @@ class Jobs:
 
     def grant_grace(self, worker: WorkerBook, job: int) -> None:
         """From now on the worker has so long to drop the job."""
-        worker.cancelling[job] = self._books.now + self._grace
+        worker.cancelling[job] = self._doom()
+
+    def overdue(self, worker: WorkerBook, batch: BatchBook, position: int) -> None:
+        """An item's time is over: from now on it has so long to end."""
+        if not batch.job.over:
+            worker.overdue.setdefault((batch.id, position), self._doom())
+
+    def _doom(self) -> float:
         self._books.due(self._books.now + min(self._grace, policy.DEAF_SECONDS))
+        return self._books.now + self._grace
 
     def close(self, job: JobBook) -> None:
         """Nothing of the job is to be done any more; workers that still hold items of it are told to drop them."""
         books = self._books
         job.over = True
         del books.jobs[job.id]
+        books.waking.pop(job.id, None)
         books.open_singles[job.kind] -= job.opened.single
         self._withdraw(job)
         for number, member in job.crew.items():
             worker = books.workers[number]
             worker.jobs.pop(job.id, None)
             worker.barren.discard(job.id)
+            for spot in [spot for spot in worker.overdue if worker.batches[spot[0]].job is job]:
+                del worker.overdue[spot]
             if worker.state == "dying" or worker.hung_up:
                 continue
             if member.out:

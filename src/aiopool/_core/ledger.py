@@ -13,19 +13,27 @@ item fails or is lost. How it decides, in the order of the questions:
 4. *A worker idles while another one has items that have not started?* It gets half of them.
 5. *A worker died?* What had not started goes elsewhere. What ran runs again: the item at work alone, the others
    beside others once more and then alone. Whoever dies alone is lost.
+6. *An attempt failed?* Where another one may mend it, and some are left, the item rests, at no worker, and then runs
+   again.
+7. *An item does not end in time?* Its worker told it to. If it does not heed that, the worker is replaced, then killed,
+   and so is one that does not even answer: that was the item's attempt, and nobody else's.
+8. *A job has a rate?* A batch goes only to who can begin all of it at once, and only when its time has come.
 
-Questions 1, 2 and 4 are answered in ``spread``, 3 in ``team``, 5 here; ``jobs`` tells how a job begins and ends.
+Questions 1, 2, 4 and 8 are answered in ``spread``, 3 and 7 in ``team``, 5 in ``deaths``, 6 in ``attempts``; ``jobs``
+tells how a job begins and ends.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from aiopool._core import facts as f
 from aiopool._core import policy
+from aiopool._core.attempts import Attempts
 from aiopool._core.books import Books
+from aiopool._core.deaths import Deaths
 from aiopool._core.items import BatchBook, JobBook
 from aiopool._core.jobs import Jobs
 from aiopool._core.spread import Spread
@@ -43,8 +51,9 @@ class Ledger:
         self._books = Books(size)
         self._team = Team(self._books, start_timeout=start_timeout, grace=grace, idle_timeout=idle_timeout)
         self._spread = Spread(self._books, self._team)
-        self._jobs = Jobs(self._books, self._spread, grace=grace)
-        self._deaths = 0
+        self._attempts = Attempts(self._books, self._spread)
+        self._jobs = Jobs(self._books, self._spread, self._attempts, grace=grace)
+        self._deaths = Deaths(self._books, self._jobs, self._attempts)
         self._handlers: dict[type, Callable[[Any], None]] = {
             f.JobOpened: self._job_opened,
             f.Supplied: self._jobs.supplied,
@@ -59,6 +68,9 @@ class Ledger:
             f.WorkerGone: self._worker_gone,
             f.Finished: self._finished,
             f.ItemFailed: self._item_failed,
+            f.ItemOverdue: self._item_overdue,
+            f.WorkerAnswered: self._worker_answered,
+            f.WorkersOutdated: self._workers_outdated,
             f.Returned: self._returned,
             f.Cleared: self._cleared,
             f.CancelHeld: self._cancel_held,
@@ -139,31 +151,48 @@ class Ledger:
         if not self._books.jobs:
             # Not at every job: a stream of them must not keep alive the hope that workers can start.
             self._team.try_again()
-            self._deaths = 0
+            self._deaths.in_a_row = 0
         self._jobs.opened(fact)
 
+    def _heard(self, number: int) -> WorkerBook:
+        """The worker that has said something."""
+        worker = self._books.worker(number)
+        worker.heard_at, worker.pinged_at = self._books.now, None
+        return worker
+
     def _worker_ready(self, fact: f.WorkerReady) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         # It may have said so just before it was killed.
         if worker.state == "starting":
             self._team.arrived(worker)
             self._spread.free(worker)
 
     def _worker_broken(self, fact: f.WorkerBroken) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         if worker.state == "starting":
             self._team.not_started(hopeless=True)
         self._team.kill(worker, "it could not be set up")
 
+    def _worker_answered(self, fact: f.WorkerAnswered) -> None:
+        self._heard(fact.worker)
+
+    def _workers_outdated(self, fact: f.WorkersOutdated) -> None:
+        for number in fact.workers:
+            worker = self._books.workers.get(number)
+            if worker is not None and worker.state == "ready":
+                self._team.retire(worker)
+
     def _finished(self, fact: f.Finished) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         batch = self._books.batch(worker, fact.batch)
         _check_seconds(fact.seconds)
         self._books.close(worker, batch, fact.positions)
         job, count = batch.job, len(fact.positions)
         worker.done += count
         if not job.over:
-            self._deaths = 0
+            self._deaths.in_a_row = 0
+            if batch.attempt > 1:
+                job.settle(batch.indices(fact.positions))
             job.ended += count
             job.measure(fact.seconds, count)
             if job.opened.single and job.kind == "def":
@@ -175,21 +204,33 @@ class Ledger:
         self._spread.refill(worker, job)
 
     def _item_failed(self, fact: f.ItemFailed) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         batch = self._books.batch(worker, fact.batch)
         _check_seconds(fact.seconds)
+        _check_seconds(fact.after or 0.0)
         self._books.close(worker, batch, (fact.position,))
         job = batch.job
         worker.done += 1
         if not job.over:
-            self._deaths = 0
+            self._deaths.in_a_row = 0
             job.measure(fact.seconds, 1)
-            self._books.orders.append(f.SettleFailed(job.id, batch.items[fact.position], 1))
-            self._jobs.failed_in(job)
+            index = batch.items[fact.position]
+            again = fact.may_retry and self._attempts.try_again(job, index, after=fact.after, chance=fact.chance)
+            if not again:
+                self._books.orders.append(f.SettleFailed(job.id, index, job.begun(index)))
+                job.settle((index,))
+                self._jobs.failed_in(job)
         self._spread.refill(worker, job)
 
+    def _item_overdue(self, fact: f.ItemOverdue) -> None:
+        worker = self._heard(fact.worker)
+        batch = worker.batches.get(fact.batch)
+        # It may have ended while the worker said so.
+        if batch is not None and fact.position in batch.pending:
+            self._jobs.overdue(worker, batch, fact.position)
+
     def _returned(self, fact: f.Returned) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         asks = worker.asks.get(fact.job)
         if not asks:
             raise FrameError(f"worker {worker.id} hands back items of job {fact.job} without being asked")
@@ -208,7 +249,7 @@ class Ledger:
             if again and job.opened.single and worker.state != "dying":
                 # A worker forgets the function of a submit by itself only when it has run it.
                 self._books.orders.append(f.ForgetOn(worker.id, job.id))
-            self._rerun(job, again)
+            self._attempts.rerun(job, again)
             self._spread.refill(worker, job)
         else:
             self._spread.free(worker)
@@ -232,13 +273,13 @@ class Ledger:
         return list(named.values())
 
     def _cancel_held(self, fact: f.CancelHeld) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         if fact.job in worker.cancelling:
             # The grace is for feeling the cancel; it must not cost the one who keeps others from it.
             self._jobs.grant_grace(worker, fact.job)
 
     def _cleared(self, fact: f.Cleared) -> None:
-        worker = self._books.worker(fact.worker)
+        worker = self._heard(fact.worker)
         if worker.cancelling.pop(fact.job, None) is None:
             raise FrameError(f"worker {worker.id} drops job {fact.job}, which was not cancelled there")
         for batch in [batch for batch in worker.batches.values() if batch.job.id == fact.job]:
@@ -251,59 +292,17 @@ class Ledger:
     def _worker_gone(self, fact: f.WorkerGone) -> None:
         worker = self._books.worker(fact.worker)
         starting, ordered = worker.state == "starting", worker.state == "dying" or worker.hung_up
-        started = fact.running if fact.stepping is None else fact.running | {fact.stepping}
         self._team.gone(worker)
         for job in worker.jobs.values():
             job.part(worker.id)
             self._spread.touch(job)
         if starting:
             self._team.not_started()
-        elif not ordered:
-            self._deaths += 1
-        for batch in worker.batches.values():
-            if not batch.job.over:
-                self._salvage(batch, fact, started, ordered=ordered)
-        if self._deaths >= policy.DEATHS and not (starting or ordered or started or worker.done):
+        innocent = self._deaths.salvage(worker, fact, ordered=starting or ordered)
+        began = worker.done or fact.running or fact.stepping
+        if self._deaths.in_a_row >= policy.DEATHS and not (innocent or began):
             # It died before it began anything, as those before it: the function's very arrival may kill.
             self._give_up()
-
-    def _salvage(
-        self, batch: BatchBook, fact: f.WorkerGone, started: frozenset[tuple[int, int]], *, ordered: bool
-    ) -> None:
-        job = batch.job
-        again: list[int] = []
-        lost: list[int] = []
-        for position in sorted(batch.pending):
-            index, spot = batch.items[position], (batch.id, position)
-            if spot not in started:
-                again.append(index)
-            elif not job.opened.rerun_lost:
-                lost.append(index)
-            elif ordered:
-                again.append(index)
-            elif batch.alone or self._deaths >= policy.DEATHS:
-                lost.append(index)
-            else:
-                again.append(index)
-                job.losses[index] = job.losses.get(index, 0) + 1
-                if spot == fact.stepping or job.losses[index] > 1:
-                    job.quarantine.add(index)
-        self._rerun(job, again)
-        for index in lost:
-            if not job.over:
-                self._books.orders.append(f.SettleLost(job.id, index, fact.worker))
-                self._jobs.failed_in(job)
-
-    def _rerun(self, job: JobBook, again: Sequence[int]) -> None:
-        """Let these be made into batches once more: suspects alone, the others so that every idle worker gets some."""
-        job.recoding.update(again)
-        suspects = [index for index in again if index in job.quarantine]
-        others = sorted(set(again).difference(suspects))
-        most = max(1, min(job.size_told or 1, -(-len(others) // max(1, len(self._books.idle)))))
-        for index in suspects:
-            self._books.orders.append(f.Recode(job.id, (index,)))
-        for start in range(0, len(others), most):
-            self._books.orders.append(f.Recode(job.id, tuple(others[start : start + most])))
 
     # --- the pool ----------------------------------------------------------------------------------------------------
 
@@ -330,7 +329,11 @@ class Ledger:
             self._jobs.end(job, "cancelled")
 
     def _time_passed(self, _: f.TimePassed) -> None:
-        self._team.tick()
+        come = self._books.woken()
+        if "workers" in come:
+            self._team.tick()
+        if "jobs" in come:
+            self._attempts.tick()
 
 
 def _check_seconds(seconds: float) -> None:

@@ -26,6 +26,18 @@ DEAF_SECONDS = 0.25
 LINGER_SECONDS = 5.0
 """How long a worker beyond the pool's size stays without work: the next cell may want it, and starting one is slow."""
 
+SILENCE_SECONDS = 1.0
+"""How long after an item's time was over its worker may say nothing of it, before it is asked whether it is there."""
+
+ANSWER_SECONDS = 4 * DEAF_SECONDS
+"""How long the answer may take."""
+
+REST_SECONDS = 0.01
+"""How often at most it is looked which items of a job have rested: those that failed together run again together."""
+
+BACKOFF_FIRST = 0.5
+BACKOFF_MOST = 30.0
+
 START_FAILURES = 3
 """Workers in a row that died while starting, before the pool gives up."""
 
@@ -60,6 +72,21 @@ def batch_size(kind: Kind, *, share: int, width: int, size: int | None, mean: fl
     if size is not None:
         best = min(best, -(-size // (4 * width)))
     return max(1, min(BATCH_MOST, best))
+
+
+def rated_size(rate: float, share: int) -> int:
+    """How many items of a job with a rate may start at once, on a worker that steps ``share`` of them at a time."""
+    return max(1, min(share, int(rate * BATCH_SECONDS)))
+
+
+def backoff(attempt: int, chance: float) -> float:
+    """How long an item rests after this attempt, with ``chance`` from 0 to 1: exponential backoff with full jitter.
+
+    What failed together would come back together, and fail again. Of the ways to spread it that M. Brooker compares,
+    this one needs the fewest attempts ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    # The exponent is bounded, because a float is.
+    return chance * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(attempt - 1, 60))
 
 
 def smoothed(mean: float | None, seconds: float, count: int) -> float:

@@ -97,7 +97,7 @@ class Spread:
             self._offer_singles(job.kind)
             return
         if not job.opened.pinned:
-            while job.ready and self._has_lanes(job) and (worker := self._best(job)) is not None:
+            while self._goes(job) and self._has_lanes(job) and (worker := self._best(job)) is not None:
                 self._send(worker, job.ready.popleft())
         self._books.line_up(job)
 
@@ -125,6 +125,12 @@ class Spread:
 
     # --- room --------------------------------------------------------------------------------------------------------
 
+    def _goes(self, job: JobBook) -> bool:
+        """Whether something is ready and may be sent, room aside. What must run alone is not overtaken at a rate."""
+        if job.opened.rate is None:
+            return bool(job.ready)
+        return bool(job.ready) and not job.alone and job.may_start(self._books.now)
+
     def _has_lanes(self, job: JobBook) -> bool:
         """Whether it is worth while to look for a worker. A job of one item per worker has a lane for each of them."""
         concurrency = job.opened.concurrency
@@ -146,7 +152,8 @@ class Spread:
         A job's concurrency is never exceeded, not even while shares move: a worker whose share has shrunk gets
         nothing until it is certain that no more than its share is running, and one whose share has grown gets nothing
         until others have given up as many lanes as it could use. Lanes are told with a batch only, so with fewer it
-        would be slow for the whole batch.
+        would be slow for the whole batch. What is sent of a job with a rate starts at once, all of it, or at least
+        all that the worker could ever begin at once.
         """
         if job.opened.single:
             return self._room_for_single(worker, job.kind, queue=queue)
@@ -154,17 +161,17 @@ class Spread:
         out = member.out if member else 0
         if member is not None and out > share < member.lanes:
             return 0
-        usable = out + (len(job.ready[0].items) if job.ready else 1)
-        if job.free_for(worker.id) < min(share, usable):
+        rated, batch = job.opened.rate is not None, len(job.ready[0].items) if job.ready else 1
+        if job.free_for(worker.id) < min(share, out + batch):
             return 0
         coming = self._team.coming[job.kind]
         most = share
-        if queue and (job.mean is not None or not coming):
+        if queue and not rated and (job.mean is not None or not coming):
             most += policy.queued(job.kind, share, job.mean)
         if coming:
             # Whoever is ready first leaves the others, who are starting, their part.
             most = min(most, -(-job.left // self._team.expected[job.kind]))
-        return most - out
+        return 0 if rated and 0 < out > most - batch else most - out
 
     def _room_for_single(self, worker: WorkerBook, kind: Kind, *, queue: bool) -> int:
         most = policy.UNLIMITED if kind == "async" else 1
@@ -182,7 +189,13 @@ class Spread:
             self._books.orders.append(f.SendFunction(worker.id, job.id))
         worker.alone = batch.alone
         self._books.enter(worker, batch, lanes)
-        self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes))
+        self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes, batch.attempt))
+        if job.opened.rate is not None:
+            # What was not used is lost: no burst after a pause.
+            job.next_at = self._books.now + len(batch.items) / job.opened.rate
+            self._books.wait(job, job.next_at)
+        if job.opened.timeout is not None:
+            self._books.due(self._books.now + job.opened.timeout + policy.SILENCE_SECONDS)
 
     # --- from a worker to jobs ---------------------------------------------------------------------------------------
 
@@ -208,7 +221,7 @@ class Spread:
                 self._send(worker, single.ready.popleft())
                 self._books.line_up(single)
         elif job.ready and not (job.paused or job.over or job.opened.pinned) and worker.serves(job.kind):
-            while job.ready and self._room(worker, job, queue=True) > 0:
+            while self._goes(job) and self._room(worker, job, queue=True) > 0:
                 self._send(worker, job.ready.popleft())
             if not job.ready:
                 self._books.line_up(job)
@@ -235,7 +248,7 @@ class Spread:
 
     def _isolate(self, job: JobBook) -> None:
         """Find workers for suspects: empty ones, or else let the emptiest ones become empty."""
-        while job.alone:
+        while job.alone and job.may_start(self._books.now):
             able = [worker for worker in self._books.workers.values() if worker.serves(job.kind)]
             worker = min(able, key=lambda worker: worker.load, default=None)
             if worker is None:
@@ -315,6 +328,7 @@ class Spread:
                 read
                 and not (job.ready or job.recoding or job.paused or opened.pinned)
                 and job.crew[victim.id].out
+                and not (opened.rate is not None and (job.kind == "async" or job.crew[victim.id].lanes > 1))
                 and job.id not in victim.barren
                 and not victim.asks.get(job.id)
                 and idle.serves(job.kind)
@@ -335,11 +349,15 @@ class Spread:
         size = opened.batch or policy.batch_size(
             job.kind, share=share, width=width, size=opened.size, mean=job.mean, before=job.size_told
         )
-        ahead = width * (share + policy.queued(job.kind, share, job.mean) + 2 * size)
+        if opened.rate is not None:
+            size = min(size, policy.rated_size(opened.rate, share))
+        ahead, resting = width * (share + policy.queued(job.kind, share, job.mean) + 2 * size), len(job.rest)
         if opened.size is None and opened.window is not None:
             ahead = min(ahead, opened.window)
             size = min(size, ahead)
-        upto = max(job.upto_told, job.ended + ahead)
+            # Items that rest hold up nobody, but neither may a whole stream of them be kept.
+            resting = min(resting, opened.window)
+        upto = max(job.upto_told, job.ended + resting + ahead)
         more = upto - job.upto_told
         hungry = not job.ready and job.in_flight < (opened.concurrency or width)
         # Less than a batch more is worth an order only if somebody waits and everything that was allowed has come.

@@ -48,10 +48,13 @@ class Team:
 
     def staff(self) -> None:
         """Start workers while there is more work than workers, and places are free."""
-        books = self._books
-        wanted = min(books.size, books.need["async"] + books.need["def"])
-        if self._count < wanted and self._start_failures < policy.START_FAILURES:
-            self._start_own(wanted - self._count)
+        missing = self._wanted - self._count
+        if missing > 0 and self._start_failures < policy.START_FAILURES:
+            self._start_own(missing)
+
+    @property
+    def _wanted(self) -> int:
+        return min(self._books.size, self._books.need["async"] + self._books.need["def"])
 
     def _start_own(self, count: int) -> None:
         for index in list(itertools.islice(self._free_places(0), count)):
@@ -284,15 +287,15 @@ class Team:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """See what is overdue, and order the next alarm."""
-        self._books.woken()
+        """See which workers are late, and order the next alarm."""
         now = self._books.now
         for worker in list(self._books.workers.values()):
-            if (due := self._deadline(worker)) is not None:
-                if now >= due:
-                    self._overdue(worker)
-                else:
-                    self._books.due(due)
+            due = self._deadline(worker)
+            if due is not None and now >= due:
+                self._see_to(worker)
+                due = self._deadline(worker)
+            if due is not None:
+                self._books.due(due)
         for kind, since in list(self._stalled.items()):
             if now < since + policy.DRAIN_SECONDS:
                 self._books.due(since + policy.DRAIN_SECONDS)
@@ -306,28 +309,61 @@ class Team:
             return worker.started_at + self._start_timeout
         if worker.state == "dying":
             return None
-        if worker.cancelling:
-            # First it is given up, so that its replacement is there before it is killed.
-            killed = min(worker.cancelling.values())
-            return killed - max(0.0, self._grace - policy.DEAF_SECONDS) if worker.state == "ready" else killed
-        if worker.state == "ready" and worker.idle_since is not None:
+        dates = [self._given_up_at(worker), self._asked_at(worker)]
+        if worker.state == "ready" and worker.idle_since is not None and not worker.cancelling:
             patience = policy.LINGER_SECONDS if worker.extra else self._idle_timeout
-            return None if patience is None else worker.idle_since + patience
-        return None
+            dates.append(None if patience is None else worker.idle_since + patience)
+        return min((date for date in dates if date is not None), default=None)
 
-    def _overdue(self, worker: WorkerBook) -> None:
+    def _given_up_at(self, worker: WorkerBook) -> float | None:
+        """When it was deaf for too long: first it retires, so that its replacement is there before it is killed."""
+        doomed = worker.doomed_at
+        if doomed is None or worker.state != "ready":
+            return doomed
+        return doomed - max(0.0, self._grace - policy.DEAF_SECONDS)
+
+    @staticmethod
+    def _asked_at(worker: WorkerBook) -> float | None:
+        """When it has been silent for too long: first it is asked, then killed."""
+        silent = worker.silent_at
+        return silent if silent is None or worker.pinged_at is None else worker.pinged_at + policy.ANSWER_SECONDS
+
+    def _see_to(self, worker: WorkerBook) -> None:
+        now = self._books.now
         if worker.state == "starting":
             self.not_started()
             self.kill(worker, f"it did not start within {self._start_timeout:g} s")
-        elif worker.cancelling and worker.state == "ready" and self._books.now < min(worker.cancelling.values()):
-            self.retire(worker)
-            self._books.due(min(worker.cancelling.values()))
-        elif worker.cancelling:
-            self.kill(worker, f"a cancelled item did not end within {self._grace:g} s")
+        elif (given_up := self._given_up_at(worker)) is not None and now >= given_up:
+            self._give_up(worker)
+        elif (asked := self._asked_at(worker)) is not None and now >= asked:
+            self._ask(worker)
+        elif not worker.extra and self._count <= self._wanted:
+            # Another one would start in its place at once.
+            worker.idle_since = now
         else:
             # Whatever kept workers from starting, by the time somebody wants one again it may be over.
             self.try_again()
             self.retire(worker)
+
+    def _give_up(self, worker: WorkerBook) -> None:
+        """What shall end there does not."""
+        doomed, now = worker.doomed_at, self._books.now
+        if worker.state == "ready" and doomed is not None and now < doomed:
+            self.retire(worker)
+        elif any(now >= date for date in worker.cancelling.values()):
+            self.kill(worker, f"a cancelled item did not end within {self._grace:g} s")
+        else:
+            self.kill(worker, f"an item did not end within {self._grace:g} s after its timeout")
+
+    def _ask(self, worker: WorkerBook) -> None:
+        """It should have told of an item whose time is over: is it there at all? C code can hold all of a process."""
+        if worker.pinged_at is None:
+            worker.pinged_at = self._books.now
+            self._books.orders.append(f.SendPing(worker.id))
+        else:
+            worker.mute = True
+            silent = self._books.now - worker.heard_at
+            self.kill(worker, f"it does not answer, and an item has a timeout: nothing was heard for {silent:.1f} s")
 
     def watch_idle(self, worker: WorkerBook) -> None:
         """The worker has nothing to do: it may stay so for a while only."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aiopool._core import policy
 from aiopool._core.facts import Kind
 from aiopool._core.items import BatchBook, JobBook
 
@@ -22,6 +23,10 @@ class WorkerBook:
     those that share a job's concurrency. ``alone``: it runs a suspect. ``claim``: it takes nothing until it is empty,
     and then an item of this job. ``jobs`` are those whose function it knows. ``asks`` are, job by job, the counts of
     AskBack that it has not answered, ``barren`` the jobs of which it holds nothing that has not started.
+
+    ``cancelling`` says until when it may take to drop jobs that have ended, ``overdue`` until when items, by batch and
+    position, may take to end whose time is over. ``heard_at`` is when it last said anything, ``pinged_at`` when it was
+    asked to, if it has not since; ``mute``: it is killed for that.
     """
 
     id: int
@@ -39,6 +44,10 @@ class WorkerBook:
     asks: dict[int, list[int]] = field(default_factory=dict)
     barren: set[int] = field(default_factory=set)
     cancelling: dict[int, float] = field(default_factory=dict)
+    overdue: dict[tuple[int, int], float] = field(default_factory=dict)
+    heard_at: float = 0.0
+    pinged_at: float | None = None
+    mute: bool = False
     alone: bool = False
     claim: JobBook | None = None
     hung_up: bool = False
@@ -49,6 +58,26 @@ class WorkerBook:
     def staying(self) -> bool:
         """Whether it counts as one of the pool's workers, now or soon."""
         return self.state in {"starting", "ready"}
+
+    @property
+    def doomed_at(self) -> float | None:
+        """When it will be killed, if what shall end there has not ended by then."""
+        return min((*self.cancelling.values(), *self.overdue.values()), default=None)
+
+    def is_silent_about(self, batch: BatchBook, now: float) -> bool:
+        """Whether an item of the batch may have had its time since the worker last said anything."""
+        timeout = batch.job.opened.timeout
+        return timeout is not None and max(self.heard_at, batch.sent_at) + timeout <= now
+
+    @property
+    def silent_at(self) -> float | None:
+        """When it should have told of an item whose time is over, at the latest; None while no item has a limit."""
+        limits = [
+            max(self.heard_at, batch.sent_at) + batch.job.opened.timeout
+            for batch in self.batches.values()
+            if batch.job.opened.timeout is not None and not batch.job.over
+        ]
+        return min(limits) + policy.SILENCE_SECONDS if limits else None
 
     @property
     def open_minded(self) -> bool:

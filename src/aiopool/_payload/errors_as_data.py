@@ -207,10 +207,14 @@ def load_error(data: bytes | memoryview) -> BaseException:
 def told(data: bytes | memoryview) -> str:
     """One printable line of at most 200 characters: ``ValueError: boom``. Runs no user's code, and never raises."""
     try:
-        told = cast("tuple[list[_Told], str]", pickle.loads(data))[0][0]  # noqa: S301
+        loaded = pickle.loads(data)  # noqa: S301
+        if isinstance(loaded, BaseException):  # It never left this process, and neither does what its __str__ does.
+            name, text = type_name(loaded), _text(loaded)
+        else:
+            name, text = cast("tuple[list[_Told], str]", loaded)[0][0][:2]
     except BaseException as error:  # noqa: BLE001 - a damaged record; there is still something to say
         return f"an error that cannot be read: {type_name(error)}"
-    line = " ".join(f"{told.type_name}: {told.text}".split()).removesuffix(":")
+    line = " ".join(f"{name}: {text}".split()).removesuffix(":")
     line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[: _LONGEST_LINE + 1])
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
 

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 from cloudpickle import cloudpickle as innards
 
 from aiopool._payload.parts import parts
-from aiopool._payload.picklers import travels_by_value
+from aiopool._payload.picklers import find_globals_of_class_bodies, travels_by_value
 
 __all__ = ["Fingerprint", "fingerprint"]
 
 _MISSING = object()
+_DEEPEST = 100
 _PLAIN = (type(None), bool, int, float, complex, str, type(...), type(NotImplemented))
 _CODE = (  # Neither its lines nor the number of its cell.
     *("co_name", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", "co_names"),
@@ -53,20 +54,25 @@ def fingerprint(function: types.FunctionType) -> Fingerprint:
     assigns itself does not count.
     """
     walk = _Walk()
-    try:
-        walk.function(function)
-    except RecursionError:
-        walk.word("and so on")
+    walk.function(function)
     return Fingerprint(walk.hash.digest(), tuple(walk.reads))
 
 
+def _new_hash() -> Any:
+    return hashlib.blake2b(digest_size=16)
+
+
 class _Walk:
-    """Goes through all there is to see, each thing once, and hashes it on the way."""
+    """Goes through all there is to see. Each thing has a digest of its own, made of those of its parts.
+
+    So it does not matter whether two equal parts are one object; of tuples, nobody could say when they are.
+    """
 
     def __init__(self) -> None:
-        self.hash = hashlib.blake2b(digest_size=16)
+        self.hash = _new_hash()
         self.reads: list[Read] = []
-        self._seen: dict[int, tuple[int, object]] = {}  # With the thing itself, so that its id stays its own.
+        self._inside: set[int] = set()
+        self._done: dict[int, tuple[bytes, object]] = {}  # With the thing itself, so that its id stays its own.
 
     def word(self, *texts: str) -> None:
         for text in texts:
@@ -79,16 +85,31 @@ class _Walk:
 
     def thing(self, thing: Any) -> None:
         kind = type(thing)
-        self.word(kind.__qualname__)
         if kind in _PLAIN:
-            self.word(repr(thing))
+            self.word(kind.__qualname__, repr(thing))
         elif kind in (bytes, bytearray):
+            self.word(kind.__qualname__)
             self._bytes(thing)
-        elif id(thing) in self._seen:
-            self.word(str(self._seen[id(thing)][0]))
         else:
-            self._seen[id(thing)] = len(self._seen), thing
+            self._bytes(self._digest(thing))
+
+    def _digest(self, thing: Any) -> bytes:
+        number = id(thing)
+        if number in self._done:
+            return self._done[number][0]
+        if number in self._inside or len(self._inside) == _DEEPEST:
+            return b"and so on"
+        self._inside.add(number)
+        outer, self.hash = self.hash, _new_hash()
+        try:
+            self.word(type(thing).__qualname__)
             self._look_into(thing)
+            digest: bytes = self.hash.digest()
+        finally:
+            self.hash = outer
+            self._inside.discard(number)
+        self._done[number] = digest, thing
+        return digest
 
     def _look_into(self, thing: Any) -> None:
         kind = type(thing)
@@ -118,6 +139,7 @@ class _Walk:
             except ValueError:
                 self.word("not assigned yet")
         assigned = set(_assigned(code))
+        find_globals_of_class_bodies(code)
         for name in innards._extract_code_globals(code):  # noqa: SLF001
             if name not in assigned:
                 value = function.__globals__.get(name, _MISSING)
@@ -161,12 +183,8 @@ class _Walk:
 
     def _set(self, members: Any) -> None:
         """In the order of their digests: a set's own depends on how it came about."""
-        digests = []
-        for member in members:
-            walk = _Walk()
-            walk.thing(member)
-            digests.append(walk.hash.digest())
-        self._bytes(b"".join(sorted(digests)))
+        for digest in sorted(self._digest((member,)) for member in members):
+            self._bytes(digest)
 
     def _buffer(self, buffer: pickle.PickleBuffer) -> None:
         self._bytes(buffer.raw())

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import cloudpickle
 from cloudpickle import cloudpickle as innards
 
-__all__ = ["COPIED_IN_VAIN", "Pickler", "travels_by_value"]
+__all__ = ["COPIED_IN_VAIN", "Pickler", "find_globals_of_class_bodies", "travels_by_value"]
 
 Reduced = Any  # What a reducer may return: a tuple of two to six parts, a name, or NotImplemented.
 
@@ -84,12 +84,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return NotImplemented
 
     def _dynamic_function_reduce(self, func: types.FunctionType) -> Reduced:
-        _find_globals_of_class_bodies(func.__code__)
+        find_globals_of_class_bodies(func.__code__)
         self.files[func.__code__.co_filename] = func.__globals__
         return super()._dynamic_function_reduce(func)
 
 
-def _find_globals_of_class_bodies(code: types.CodeType) -> None:
+def find_globals_of_class_bodies(code: types.CodeType) -> None:
     """Have cloudpickle send the globals that a class statement inside the function reads.
 
     It looks for LOAD_GLOBAL, but the body of a class reads its names with LOAD_NAME. Its list of a code's globals is

@@ -119,8 +119,7 @@ class Driver:
         feeder = Feeder(job, self, self._recoder, spec.encode, spec.keep) if feed else None
         run = Run(job, spec, results, feeder, time.monotonic(), environment.take())
         try:
-            known = f.WorkersOutdated in self._ledger._handlers  # GUARD until the ledger knows it
-            if known and self.options.reload_modules and (outdated := self._modules.outdated()):
+            if self.options.reload_modules and (outdated := self._modules.outdated()):
                 self._io.call(self._tell, f.WorkersOutdated(outdated))
             if feed and feeder:
                 results.on_room = lambda: self._io.call(self._runs.read_on, job)

@@ -141,6 +141,7 @@ class Feeder:
         self._part_lock = threading.Lock()
         self._context = contextvars.copy_context()
         self._pumping: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
 
     def start_sized(self, indices: Sequence[int], values: Iterable[object]) -> None:
         """Read an input whose length is known; ``indices`` are its items' numbers."""
@@ -183,9 +184,15 @@ class Feeder:
             self._close_part()
 
     def _start(self, read: Callable[..., None], *args: object) -> None:
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._context.run, args=(read, *args), name=f"aiopool-feeder-{self._job}", daemon=True
-        ).start()
+        )
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until its thread reads nothing more."""
+        if self._thread is not None:
+            self._thread.join()
 
     # --- sized -----------------------------------------------------------------------------------------------------
 

@@ -196,7 +196,7 @@ class Runs:
         run = self.get(job)
         if run is not None:
             if total != run.spec.size:
-                run.results.set_total(total)
+                run.results.set_total(total + run.results.prefilled)
             self._tell(f.InputEnded(job, total))
 
     def break_input(self, job: int, total: int, error: BaseException) -> None:

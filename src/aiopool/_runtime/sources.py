@@ -39,13 +39,19 @@ MOST_KEPT = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """An input. ``size`` is None where it has no length; ``keep`` is told what was read, ``forget`` what has ended."""
+    """An input. ``size`` is None where it has no length; ``keep`` is told what was read, ``forget`` what has ended.
+
+    For a retry: ``read`` tells how many items of an input without a length were read; ``rest`` gives items of one that
+    can be read only once, also those to which the first job did not come.
+    """
 
     size: int | None
     value_of: Callable[[int], object]
     feed: Callable[[Feeder], None]
     keep: Callable[[int, Sequence[object]], None] | None = None
     forget: Callable[[Sequence[int]], None] | None = None
+    read: Callable[[], int] | None = None
+    rest: Callable[[Sequence[int]], Iterator[object]] | None = None
 
 
 def source_of(iterables: Sequence[object], *, example: str) -> Source:
@@ -72,10 +78,24 @@ def source_of(iterables: Sequence[object], *, example: str) -> Source:
     return _claiming(iterables, _read_once(values, size))
 
 
-def chosen(indices: Sequence[int], value_of: Callable[[int], object]) -> Source:
+def chosen(source: Source, indices: Sequence[int]) -> Source:
     """Some items of another input, under their own numbers: what a retry runs."""
-    values = [value_of(index) for index in indices]
-    return Source(size=len(indices), value_of=value_of, feed=lambda feeder: feeder.start_sized(tuple(indices), values))
+    if source.rest is not None:
+        values: Iterable[object] = source.rest(indices)
+    else:
+        try:
+            values = [source.value_of(index) for index in indices]
+        except KeyError as error:
+            raise InputError(
+                f"item {error} of the input is not kept any more: it had been computed, and its value was lost on the "
+                "way. Pass list(...) where every item must be there for a retry"
+            ) from None
+    return Source(
+        size=len(indices),
+        value_of=source.value_of,
+        feed=lambda feeder: feeder.start_sized(tuple(indices), values),
+        rest=source.rest,
+    )
 
 
 def _sequence(values: Sequence[object]) -> Source:
@@ -98,19 +118,63 @@ def _read_once(values: Iterable[object], size: int | None) -> Source:
             kept.pop(index, None)
 
     if size is None:
+        read = 0
+
+        def keep_and_count(first: int, chunk: Sequence[object]) -> None:
+            nonlocal read
+            keep(first, chunk)
+            read = first + len(chunk)
+
         return Source(
             size=None,
             value_of=kept.__getitem__,
             feed=lambda feeder: feeder.start_unsized(values),
-            keep=keep,
+            keep=keep_and_count,
             forget=forget,
+            read=lambda: read,
         )
+    once = _Once(values, kept)
     return Source(
         size=size,
         value_of=kept.__getitem__,
-        feed=lambda feeder: feeder.start_sized(range(size), values),
+        feed=lambda feeder: once.feed(feeder, range(size)),
         keep=keep,
+        rest=once.rest,
     )
+
+
+class _Once:
+    """Values with a length that can be read only once. What was read is in ``kept``, by its number."""
+
+    def __init__(self, values: Iterable[object], kept: dict[int, object]) -> None:
+        self._values = values
+        self._kept = kept
+        self._iterator: Iterator[object] | None = None
+        self._feeder: Feeder | None = None
+        self._turn = threading.Lock()
+
+    def __iter__(self) -> Iterator[object]:
+        if self._iterator is None:
+            self._iterator = iter(self._values)
+        return self._iterator
+
+    def feed(self, feeder: Feeder, indices: range) -> None:
+        """Have it read from the beginning."""
+        self._feeder = feeder
+        feeder.start_sized(indices, self)
+
+    def rest(self, indices: Sequence[int]) -> Iterator[object]:
+        """These items: what was read from where it is kept, and after that from where the first job stopped to read."""
+        for index in indices:
+            if index not in self._kept and self._feeder is not None:
+                self._feeder.join()  # It may be in the middle of an item.
+            with self._turn:
+                while index not in self._kept:
+                    try:
+                        self._kept[len(self._kept)] = next(iter(self))
+                    except StopIteration:
+                        return
+            yield self._kept[index]
 
 
 def _async(values: AsyncIterable[object]) -> Source:
@@ -121,6 +185,7 @@ def _async(values: AsyncIterable[object]) -> Source:
         feed=lambda feeder: feeder.start_async(values),
         keep=source.keep,
         forget=source.forget,
+        read=source.read,
     )
 
 

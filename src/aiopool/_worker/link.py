@@ -152,6 +152,8 @@ class Link(threading.Thread):
     def _do_what_is_due(self) -> None:
         """Flush results, and interrupt items, that have waited for their deadline. It begins when they are seen."""
         now = monotonic()
+        if now >= self._modules.due:
+            self._modules.look_again(now)
         if not self._runner.outbox.waiting:
             self._flush_at = inf
         elif self._flush_at == inf:
@@ -171,7 +173,7 @@ class Link(threading.Thread):
                 self._pipes.send(frames.Held(job.id))
 
     def _milliseconds(self) -> float | None:
-        due = min(self._flush_at, self._interrupt_at)
+        due = min(self._flush_at, self._interrupt_at, self._modules.due)
         return None if due == inf else max(0.0, (due - monotonic()) * 1e3)
 
     def _read(self) -> bool:
@@ -185,8 +187,7 @@ class Link(threading.Thread):
         return bool(data)
 
     def _know(self, frame: frames.Function) -> None:
-        # From here to the next look, an edit of a module may have come before or after its import.
-        self._modules.look()
+        self._modules.expect(monotonic())
         self._runner.know(frame)
 
     def _hand_back(self, frame: frames.AskBack) -> None:

@@ -1,7 +1,7 @@
 """Which modules of the user's own this worker has imported, and in which form of their files.
 
-The kernel is told before the results of the item that imported them, so that it can retire this worker when one of
-them was edited.
+The kernel is told before the results of the item that imported them, and of items that run long soon after they have
+begun, so that it can retire this worker when one of them was edited.
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from math import inf
 
 from aiopool._core import frames
 
-_NOT_OWN = (str(Path(os.__file__).parent) + os.sep, str(Path(__file__).parents[1]) + os.sep)
+# By text: pathlib would be the one module that a fresh worker needs for nothing else.
+_NOT_OWN = (os.__file__.removesuffix("os.py"), __file__.removesuffix(os.path.join("_worker", "modules.py")))  # noqa: PTH118
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 UNSURE = (0, -1)
 """The stamp of a file that was edited about when it was imported: whatever the file is now, it may be another form."""
 
 
+FIRST_LOOK = 0.2
+"""How long after its items may have begun a job's imports are looked for, in seconds."""
+
+
 class Modules:
-    """Looks for modules that are new. Any thread."""
+    """Looks for modules that are new. Any thread; ``due``, when the link thread should look again, is its own."""
 
     def __init__(self, send: Callable[[frames.Frame], None]) -> None:
         self._send = send
@@ -33,20 +38,35 @@ class Modules:
         self._count = 0
         self._looked = time.time_ns()
         self._watching = False
+        self._pause = FIRST_LOOK
+        self.due = inf
 
     def watch(self) -> None:
         """From now on; what was imported since the process began counts."""
         self._watching = True
         self.look()
 
-    def look(self) -> None:
-        """Tell the kernel what was imported since the last look; next to free when there is nothing."""
+    def expect(self, now: float) -> None:
+        """Items of a new job may import something: from here to the next look, an edit may come before or after it."""
+        if self._watching:
+            self.look()
+            self._pause = FIRST_LOOK
+            self.due = now + self._pause
+
+    def look_again(self, now: float) -> None:
+        """The time has come; as long as there was something new, it will come again, later and later."""
+        self._pause *= 2
+        self.due = now + self._pause if self.look() else inf
+
+    def look(self) -> bool:
+        """Tell the kernel what was imported since the last look, if anything; next to free if not."""
         if not self._watching:
-            return
+            return False
         with self._looking:
             # Before the look: a module that is not there yet has its file read after this.
             now = time.time_ns()
-            if len(sys.modules) != self._count:
+            changed = len(sys.modules) != self._count
+            if changed:
                 self._count = len(sys.modules)
                 new = [name for name in list(sys.modules) if name not in self._known]
                 self._known.update(new)
@@ -55,6 +75,7 @@ class Modules:
                 if stamps:
                     self._send(frames.Modules(json.dumps(stamps).encode()))
             self._looked = now
+            return changed
 
     def _stamp(self, file: str, now: int) -> tuple[int, int] | None:
         try:

@@ -65,7 +65,7 @@ class Nesting:
     def _run_once(self) -> None:
         """One turn of the loop; at the greatest depth without the steps of items, which might nest, too."""
         if self._depth >= DEEPEST:
-            lanes = {task for job in list(self._runner.jobs.values()) for task in job.tasks}
+            lanes = {task for job in list(self._runner.jobs.values()) for task in list(job.tasks)}
             ready = self._loop._ready  # noqa: SLF001
             before = len(ready)
             for _ in range(before):

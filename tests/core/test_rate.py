@@ -1,0 +1,161 @@
+"""Question 8 of the ledger: a job has a rate. The world checks at every batch that it is kept over any time."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiopool._core import facts as f
+from tests.core.world import World, loads, ready_pool
+
+
+def starts(world: World) -> int:
+    """How many items were sent so far."""
+    return sum(len(world.batches[order.batch][1]) for order in world.orders(f.SendBatch))
+
+
+def play(world: World, seconds: float, *, take: float = 0.01) -> int:
+    """Let this time pass; what starts ends as soon as nothing more can start. How many items were sent."""
+    end, before = world.now + seconds, starts(world)
+    while True:
+        world.calm()
+        while world.finish_one(seconds=take):
+            world.calm()
+        if world.alarm is None or world.alarm > end:
+            break
+        world.ring()
+    world.now = end
+    return starts(world) - before
+
+
+@pytest.mark.parametrize(("rate", "kind"), [(0.5, "def"), (3.0, "async"), (50.0, "def"), (1000.0, "async")])
+def test_a_job_starts_as_many_items_a_second_as_its_rate_says(rate, kind):
+    """The first at once, and then no fewer."""
+    world = ready_pool(4, kind)
+    world.open(kind, 100_000, rate=rate)
+    batch = max(1, int(rate * 0.02))
+    expected = rate * 10
+    assert expected - batch <= play(world, 10.0) <= expected + batch
+
+
+def test_a_batch_of_a_job_with_a_rate_is_a_fiftieth_of_a_second_also_where_the_user_says_more():
+    """Whatever is sent together starts together."""
+    world = ready_pool(1, "async")
+    world.open("async", 1000, concurrency=200, rate=500.0, batch=100)
+    play(world, 0.5)
+    assert {len(items) for job, items in world.batches.values() if job.opened.rate} == {10}
+
+
+def test_no_batch_is_larger_than_what_its_worker_steps_at_once():
+    """What waits for a lane would start when nobody counts."""
+    world = ready_pool(2, "async")
+    world.open("async", 1000, concurrency=6, rate=1000.0)
+    play(world, 0.2)
+    assert {len(items) for job, items in world.batches.values() if job.opened.rate} == {1, 3}
+
+
+def test_nothing_waits_in_line_at_a_worker():
+    """However short its items are known to be."""
+    world = ready_pool(1)
+    world.open("def", 1000, rate=20.0)
+    play(world, 3.0, take=1e-4)
+    world.calm()
+    world.ring()
+    world.calm()
+    assert loads(world) == [1]
+
+
+def test_a_pause_saves_up_nothing():
+    """An hour later it goes on as slowly as before."""
+    world = ready_pool(4, "async")
+    job = world.open("async", 10_000, rate=10.0)
+    play(world, 2.0)
+    world.pause(job)
+    assert play(world, 3600.0) == 0
+    world.resume(job)
+    assert play(world, 1.0) in {10, 11}
+
+
+def test_a_time_in_which_the_job_could_not_use_its_rate_saves_up_nothing():
+    """One item that took an hour is not followed by a burst."""
+    world = ready_pool(1)
+    world.open("def", 10_000, rate=10.0)
+    world.calm()
+    world.now += 3600.0
+    world.tell(f.TimePassed())
+    assert play(world, 1.0) in {10, 11}
+
+
+def test_every_attempt_counts():
+    """Retries are starts as any others; hammering is what a rate is for."""
+    world = ready_pool(1, "async")
+    job = world.open(
+        "async", 10, rate=2.0, retries=1, backoff=0.0, flaky=dict.fromkeys(range(10), 1), stop_on_failure=False
+    )
+    begun = world.now
+    world.play_out()
+    assert job.how == "done"
+    assert starts(world) == 20
+    assert world.now - begun >= 19 / 2.0
+
+
+def test_items_that_have_rested_travel_in_batches_as_small_as_others():
+    """A hundred that failed together do not come back together."""
+    world = ready_pool(1, "async")
+    flaky = dict.fromkeys(range(100), 1)
+    job = world.open("async", 200, concurrency=200, rate=500.0, retries=1, backoff=0.5, flaky=flaky)
+    world.play_out()
+    assert job.how == "done"
+    assert max(len(items) for book, items in world.batches.values() if book is job) == 10
+
+
+def test_an_item_of_a_job_with_a_rate_runs_alone_too_when_it_is_a_suspect():
+    """Others of its job do not overtake it at every turn."""
+    world = ready_pool(1, "async")
+    job = world.open("async", 30, rate=5.0, poison=frozenset({2}), stop_on_failure=False)
+    for _ in range(400):
+        world.calm()
+        world.ready()
+        if not (world.ring() if world.alarm is not None and world.now < world.alarm else world.finish_one()):
+            world.finish_one()
+    world.play_out()
+    assert job.how == "done"
+    assert job.ends[2] == ["lost"]
+
+
+def test_an_idle_worker_asks_for_nothing_that_runs_already():
+    """What was sent at a rate has started; asking for it back would only cost another start."""
+    world = ready_pool(2, "async")
+    job = world.open("async", 6, concurrency=100, rate=300.0)
+    while starts(world) < 6:
+        world.calm()
+        assert world.ring()
+    world.calm()
+    worker = world.at(0)
+    for spot in list(worker.running):
+        world.finish(worker, [spot])
+    world.calm()
+    assert loads(world) == [0, 3]
+    assert job.how is None
+    assert world.orders(f.SendAskBack) == []
+
+
+def test_a_worker_with_fewer_lanes_than_a_batch_has_items_takes_it_when_it_has_nothing():
+    """The pool grew after the batch was made: it must not wait for ever."""
+    world = ready_pool(1, "async")
+    job = world.open("async", 60, concurrency=6, rate=300.0)
+    world.calm()
+    world.resize(3)
+    world.ready()
+    world.play_out()
+    assert job.how == "done"
+
+
+def test_a_job_that_waits_for_its_time_keeps_no_worker_from_others():
+    """Workers are free for whoever has something to do."""
+    world = ready_pool(2)
+    world.open("def", 100, rate=0.1)
+    other = world.open("def", 100)
+    world.calm()
+    while world.finish_one():
+        world.calm()
+    assert other.how == "done"
