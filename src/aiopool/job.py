@@ -302,6 +302,7 @@ class Job(Generic[R]):
             in_flight=0,
             elapsed=(results.ended_at or time.monotonic()) - self.started,
             taken_over=results.prefilled,
+            retried=results.retried,
         )
 
     @property

@@ -16,7 +16,7 @@ from aiopool._runtime.feeder import Encode
 from aiopool._runtime.results import Results
 from aiopool._runtime.runs import JobSpec
 from aiopool._runtime.sources import Source, chosen
-from aiopool.errors import InputError, OptionError
+from aiopool.errors import InputError, ItemTimeout, OptionError
 from aiopool.job import Handle, Job
 from aiopool.labels import label as default_label
 from aiopool.labels import make_label
@@ -70,6 +70,7 @@ class Opening:
             timeout=options.timeout,
             retries=options.retries,
             backoff=None if options.backoff == "exponential" else options.backoff,
+            retry_timeouts=issubclass(ItemTimeout, options.exceptions),
             rate=options.rate,
             settings=_settings(options),
             value_of=source.value_of,

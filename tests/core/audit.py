@@ -129,20 +129,23 @@ NOT_KEPT = {"now", "orders", "_handlers", "heard_at", "pinged_at"}
 """What may differ after a fact that was refused: that something was heard at all."""
 
 
-def portrait(thing: object, seen: frozenset[int] = frozenset()) -> object:
+def portrait(thing: object, seen: dict[int, int] | None = None) -> object:
     """Everything that can be reached from here, as plain values that can be compared; but for the present moment."""
+    seen = {} if seen is None else seen
+    if isinstance(thing, int | float | str | None):
+        return thing
     if id(thing) in seen:
-        return f"a {type(thing).__name__} above"
-    inside = seen | {id(thing)}
+        return f"{type(thing).__name__} number {seen[id(thing)]}"
+    seen[id(thing)] = len(seen)
     if isinstance(thing, Mapping):
-        picture: object = [(portrait(key, inside), portrait(value, inside)) for key, value in thing.items()]
+        picture: object = [(portrait(key, seen), portrait(value, seen)) for key, value in thing.items()]
     elif isinstance(thing, AbstractSet):
-        picture = frozenset(portrait(entry, inside) for entry in thing)
+        picture = frozenset(thing)
     elif isinstance(thing, list | tuple | deque):
-        picture = [portrait(entry, inside) for entry in thing]
+        picture = [portrait(entry, seen) for entry in thing]
     elif type(thing).__module__.startswith("aiopool"):
-        names = sorted({*getattr(thing, "__slots__", ()), *getattr(thing, "__dict__", ())} - NOT_KEPT)
-        picture = [(name, portrait(getattr(thing, name), inside)) for name in names]
+        names = {*getattr(thing, "__slots__", ()), *getattr(thing, "__dict__", ())} - NOT_KEPT
+        picture = [(name, portrait(getattr(thing, name), seen)) for name in sorted(names)]
     else:
         picture = repr(thing)
     return picture

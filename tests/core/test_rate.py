@@ -53,6 +53,20 @@ def test_no_batch_is_larger_than_what_its_worker_steps_at_once():
     assert {len(items) for job, items in world.batches.values() if job.opened.rate} == {1, 3}
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_what_is_sent_at_a_rate_finds_lanes_for_all_of_it_also_where_items_end_one_by_one(batch):
+    """World checks it at every batch."""
+    world = ready_pool(2, "async")
+    job = world.open("async", 60, concurrency=6, rate=1000.0, batch=batch)
+    for _ in range(200):
+        world.calm()
+        world.now += 0.001
+        world.ring()
+        world.finish_one(seconds=1e-4)
+    world.play_out()
+    assert job.how == "done"
+
+
 def test_nothing_waits_in_line_at_a_worker():
     """However short its items are known to be."""
     world = ready_pool(1)
@@ -120,6 +134,29 @@ def test_an_item_of_a_job_with_a_rate_runs_alone_too_when_it_is_a_suspect():
     world.play_out()
     assert job.how == "done"
     assert job.ends[2] == ["lost"]
+
+
+def test_a_suspect_of_a_job_with_a_rate_is_not_overtaken_by_others_of_its_job():
+    """Each of them would take the moment for which a worker was emptied."""
+    world = ready_pool(2, "async")
+    other = world.open("async", 2)
+    world.calm()
+    job = world.open("async", 50, rate=1.0)
+    world.calm()
+    worker = next(worker for worker in world.workers.values() if job.id in worker.running.values())
+    world.die(worker, stepping=next(spot for spot, number in worker.running.items() if number == job.id))
+    world.calm()
+    world.ready()
+    world.calm()
+    world.now += 5.0
+    world.tell(f.TimePassed())
+    world.calm()
+    staying = next(worker for worker in world.workers.values() if world.ledger.workers[worker.id].claim)
+    world.finish(staying, list(staying.running))
+    world.calm()
+    assert list(staying.running.values()) == [job.id]
+    world.play_out()
+    assert (other.how, job.how) == ("done", "done")
 
 
 def test_an_idle_worker_asks_for_nothing_that_runs_already():

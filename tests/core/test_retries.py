@@ -110,19 +110,24 @@ def test_an_idle_worker_retires_while_nothing_is_left_but_items_that_rest():
 
 
 def test_a_worker_does_not_retire_to_be_replaced_at_once():
-    """One with many lanes has all that runs; the others are wanted as soon as more is read."""
+    """It idles beside one that runs several items, and the pool would want as many workers as before."""
     world = ready_pool(2, "async", idle_timeout=10.0)
-    world.open("async", 2)
+    world.open("async", 4)
     world.calm()
     worker = world.at(0)
-    world.finish(worker, list(worker.running))
-    world.open("async", 2)
+    for spot in list(worker.running):
+        world.finish(worker, [spot])
     world.calm()
-    for _ in range(3):
+    assert loads(world) == [0, 2]
+    for _ in range(5):
         world.ring()
         world.calm()
-    assert len(world.workers) == 2
-    assert world.orders(f.StartWorker) == []
+    assert world.orders(f.StartWorker, f.HangUp) == []
+    while world.finish_one():
+        world.calm()
+    while world.workers:
+        assert world.ring()
+        world.calm()
 
 
 def test_items_that_have_rested_together_share_a_batch_if_they_are_at_the_same_attempt():
@@ -134,6 +139,40 @@ def test_items_that_have_rested_together_share_a_batch_if_they_are_at_the_same_a
     world.ring()
     world.calm()
     assert [order.attempt for order in world.orders(f.SendBatch)] == [1] * 4 + [2] * 4
+    world.play_out()
+    assert job.how == "done"
+
+
+def test_items_that_have_rested_together_travel_apart_where_they_are_at_different_attempts():
+    """The worker tells each item which attempt it is."""
+    world = ready_pool(1, "async")
+    job = world.open("async", 2, concurrency=2, batch=10, retries=3, backoff=1.0, flaky={0: 2, 1: 1})
+    world.calm()
+    worker = world.at(0)
+    world.finish(worker, [min(worker.running)])
+    world.deliver(worker)
+    world.ring()
+    world.calm()
+    for spot in list(worker.running):
+        world.finish(worker, [spot])
+    world.deliver(worker)
+    world.ring()
+    assert [order.items for order in world.orders(f.Recode)] == [(0,), (0,), (1,)]
+    world.play_out()
+    assert sorted(order.attempt for order in world.orders(f.SendBatch)) == [1, 2, 2, 3]
+    assert job.how == "done"
+
+
+def test_an_item_that_cannot_be_made_into_a_batch_again_has_ended():
+    """Its argument has changed meanwhile, say: nothing of it is remembered."""
+    world = ready_pool(1)
+    job = world.open("def", 2, retries=1, backoff=0.0, flaky={0: 1}, stop_on_failure=False)
+    world.calm()
+    world.finish_one()
+    world.ring()
+    world.feed(job, refuse_again=True)
+    assert job.ends[0] == ["refused"]
+    assert world.ledger.jobs[job.id].attempts == {}
     world.play_out()
     assert job.how == "done"
 

@@ -121,6 +121,27 @@ def test_a_timeout_that_needed_a_kill_may_be_mended_by_another_attempt(grace):
     assert [order.attempt for order in world.orders(f.SendBatch)] == [1, 2]
 
 
+def test_an_item_that_times_out_at_its_last_attempt_ends_so():
+    """And nothing of it is remembered."""
+    world = ready_pool(1, "async")
+    job = world.open("async", 2, timeout=5.0, retries=1, backoff=0.0, stop_on_failure=False)
+    world.calm()
+    for _ in range(2):
+        worker = world.at(0)
+        worker.stubborn = True
+        late(world, job, 0)
+        while not worker.killed:
+            assert world.ring()
+        world.calm()
+        world.ready()
+        world.ring()
+        world.calm()
+    assert world.orders(f.SettleTimedOut) == [f.SettleTimedOut(job.id, 0, worker.id, 2)]
+    assert world.ledger.jobs[job.id].attempts == {}
+    world.play_out()
+    assert job.how == "done"
+
+
 def test_a_timeout_that_retry_on_does_not_name_is_the_end_of_its_item():
     """However many attempts were left."""
     world = ready_pool(1)

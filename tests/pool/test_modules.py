@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aiopool._runtime.modules import EVERY, MANY, Modules
+from aiopool._runtime.modules import Modules
 from aiopool._worker import modules as inside
 from tests.pool import work
 from tests.pool.board import Board, until
@@ -315,23 +316,31 @@ def test_a_worker_is_outdated_once(tmp_path):
     assert modules.outdated() == []
 
 
-def test_many_files_are_not_looked_at_for_every_submit(tmp_path, monkeypatch):
-    """A few are; more than that every few milliseconds."""
+def test_looks_that_take_long_are_not_taken_for_every_submit(tmp_path, monkeypatch):
+    """On a slow disk they take a tenth of the time; one that was slow by chance changes nothing."""
     modules = Modules()
-    files = [tmp_path / f"{number}.py" for number in range(MANY + 1)]
-    for file in files:
-        file.write_text("")
-    clock = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    noted(modules, 1, files[:-1])
-    assert modules.outdated() == []
-    files[0].write_text("edited")
-    assert modules.outdated() == [1]
-    noted(modules, 1, files)
-    assert modules.outdated() == []
-    clock[0] += 2 * EVERY
-    assert modules.outdated() == []
-    files[0].write_text("edited again")
-    assert modules.outdated() == []
-    clock[0] += 2 * EVERY
+    file = tmp_path / "a.py"
+    file.write_text("")
+    clock, slow, looks = [100.0], [0.0], []
+
+    def stat(path: str) -> os.stat_result:
+        clock[0] += slow[0]
+        looks.append(path)
+        return file.stat()
+
+    monkeypatch.setattr("aiopool._runtime.modules.os", SimpleNamespace(stat=stat))
+    monkeypatch.setattr("aiopool._runtime.modules.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    noted(modules, 1, [file])
+    for seconds in (0.0, 10.0, 0.0):
+        slow[0] = seconds
+        assert modules.outdated() == []
+    assert len(looks) == 3
+    slow[0] = 0.01
+    begun = clock[0]
+    for _ in range(10_000):
+        modules.outdated()
+        clock[0] += 0.001
+    assert 0.08 < (len(looks) - 3) * 0.01 / (clock[0] - begun) < 0.12
+    file.write_text("edited")
+    clock[0] += 1
     assert modules.outdated() == [1]

@@ -93,6 +93,24 @@ async def test_a_thousand_items_nest_at_once(nesting):
     still_works(nesting)
 
 
+def nest_no_deeper_than_one() -> None:
+    """An initializer: one nested run at a time."""
+    from aiopool._worker import nesting
+
+    nesting.DEEPEST = 1
+
+
+async def test_at_the_greatest_depth_items_wait_for_one_to_end(fresh):
+    """One after another, also where nothing but those that wait is ready when a nested run has ended."""
+    pool = fresh(1, nested_loops=True, initializer=nest_no_deeper_than_one)
+
+    async def item(x: int) -> int:
+        await asyncio.sleep(0)
+        return old_code(x)
+
+    assert await shortly(pool.map(item, range(100), concurrency=50)) == list(range(100))
+
+
 async def test_items_nest_within_what_is_nested(nesting):
     """Each level turns the loop for all."""
 

@@ -61,12 +61,10 @@ class Deaths:
                     job.quarantine.add(index)
         self._attempts.rerun(job, fates["again"] + fates["suspected"])
         for index in fates["lost"]:
-            if not job.over:
-                self._books.orders.append(f.SettleLost(job.id, index, fact.worker, job.begun(index)))
-                self._jobs.failed_in(job)
+            self._settle(job, f.SettleLost(job.id, index, fact.worker, job.begun(index)))
         for index in fates["late"]:
-            if not job.over:
-                self._time_out(job, index, fact)
+            if not self._again(job, index, fact.chance):
+                self._settle(job, f.SettleTimedOut(job.id, index, fact.worker, job.begun(index)))
 
     def _fate(self, batch: BatchBook, spot: Spot, fact: f.WorkerGone, *, is_late: bool, innocent: bool) -> Fate:
         rerun_lost = batch.job.opened.rerun_lost
@@ -80,8 +78,13 @@ class Deaths:
             return "again"
         return "lost" if batch.alone or self.in_a_row >= policy.DEATHS else "suspected"
 
-    def _time_out(self, job: JobBook, index: int, fact: f.WorkerGone) -> None:
-        again = job.opened.retry_timeouts and self._attempts.try_again(job, index, after=None, chance=fact.chance)
-        if not again:
-            self._books.orders.append(f.SettleTimedOut(job.id, index, fact.worker, job.begun(index)))
+    def _again(self, job: JobBook, index: int, chance: float) -> bool:
+        mended = job.opened.retry_timeouts and not job.over
+        return mended and self._attempts.try_again(job, index, after=None, chance=chance)
+
+    def _settle(self, job: JobBook, order: f.SettleLost | f.SettleTimedOut) -> None:
+        # Another one of the batch may have been the end of the job.
+        if not job.over:
+            self._books.orders.append(order)
+            job.settle((order.index,))
             self._jobs.failed_in(job)

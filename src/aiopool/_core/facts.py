@@ -383,10 +383,11 @@ class SettleTimedOut:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The job has ended. Nothing of it follows."""
+    """The job has ended. Nothing of it follows. ``retried`` attempts were made beyond the first ones of its items."""
 
     job: int
     how: How
+    retried: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ class Jobs:
     def end(self, job: JobBook, how: f.How) -> None:
         """The job has ended, for whoever waits for it too."""
         self.close(job)
-        self._books.orders.append(f.End(job.id, how))
+        self._books.orders.append(f.End(job.id, how, job.retried))
 
     def grant_grace(self, worker: WorkerBook, job: int) -> None:
         """From now on the worker has so long to drop the job."""

@@ -18,15 +18,16 @@ from aiopool._core import facts as f
 from aiopool._core import frames
 from aiopool._core.ledger import Ledger
 from aiopool._runtime import environment
+from aiopool._runtime.endings import Endings
 from aiopool._runtime.feeder import Feeder, Recoder
 from aiopool._runtime.machine import usable_cores
 from aiopool._runtime.modules import Modules
 from aiopool._runtime.proxy import WorkerProxy
-from aiopool._runtime.results import Ending, RawFailure, Results, Segment
+from aiopool._runtime.results import Ending, Results, Segment
 from aiopool._runtime.runs import JobSpec, Run, Runs, on_surface
 from aiopool._runtime.thread import IOThread
 from aiopool.engines.base import Engine
-from aiopool.errors import AiopoolError, FrameError, InternalError, ItemTimeout, WorkerLost, WorkerStartFailed
+from aiopool.errors import AiopoolError, FrameError, InternalError
 from aiopool.options import PoolOptions
 from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo, WorkerState
 
@@ -68,9 +69,7 @@ class Driver:
         self._job_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
-        self._failed: tuple[WorkerProxy, frames.Failed] | None = None
-        self._start_error: BaseException | None = None
-        self._start_failed = ""
+        self._endings = Endings(self._runs, self._workers, self._feeders)
         self._failing = False
         self._alarm: Any = None
         self._carrying: dict[type, Callable[[Any], None]] = {
@@ -85,11 +84,11 @@ class Driver:
             f.Supply: self._runs.supply,
             f.Recode: self._runs.recode,
             f.SendPing: lambda order: self._send(order.worker, frames.Ping()),
-            f.SettleFailed: self._settle_failed,
-            f.SettleTimedOut: self._settle_timed_out,
-            f.SettleLost: self._settle_lost,
-            f.End: self._end,
-            f.EndStartFailed: self._end_start_failed,
+            f.SettleFailed: self._endings.settle_failed,
+            f.SettleTimedOut: self._endings.settle_timed_out,
+            f.SettleLost: self._endings.settle_lost,
+            f.End: self._endings.end,
+            f.EndStartFailed: self._endings.end_start_failed,
             f.Reached: lambda order: self._reached.pop(order.token).end(Ending("done")),
             f.PoolEnded: lambda _: self._pool_ended(),
             f.WakeAt: self._wake_at,
@@ -218,69 +217,6 @@ class Driver:
             run.results.read_everything()  # The end waits for the jobs, which must not wait for readers.
         self._tell(f.CloseAsked())
 
-    # --- how jobs end ----------------------------------------------------------------------------------------------
-
-    def _settle_failed(self, order: f.SettleFailed) -> None:
-        run = self._runs.get(order.job)
-        if run is None or self._failed is None:
-            return
-        worker, frame = self._failed
-        failure = RawFailure(
-            order.index,
-            bytes(frame.error),
-            attempts=order.attempts,
-            worker=worker.index,
-            pid=worker.pid,
-            seconds=frame.seconds,
-        )
-        run.results.fail(failure)
-
-    def _settle_timed_out(self, order: f.SettleTimedOut) -> None:
-        run = self._runs.get(order.job)
-        if run is not None:
-            error = ItemTimeout(f"it did not end within {run.spec.timeout:g} s")
-            self._settle_by_death(run, order, error)
-
-    def _settle_lost(self, order: f.SettleLost) -> None:
-        run, worker = self._runs.get(order.job), self._workers[order.worker]
-        if run is not None:
-            error = WorkerLost(worker.obituary(), worker.pid, worker.exitcode, worker.tail())
-            self._settle_by_death(run, order, error)
-
-    def _settle_by_death(self, run: Run, order: f.SettleTimedOut | f.SettleLost, error: Exception) -> None:
-        worker = self._workers[order.worker]
-        failure = RawFailure(order.index, error, attempts=order.attempts, worker=worker.index, pid=worker.pid)
-        run.results.fail(failure)
-
-    def _end(self, order: f.End) -> None:
-        run = self._runs.get(order.job)
-        if run is None:
-            return
-        of_item = run.spec.stop_on_failure and run.results.first_failure is not None
-        error = run.broken if order.how == "failed" and not of_item else None
-        self._finish(run, Ending(order.how, error))
-
-    def _end_start_failed(self, order: f.EndStartFailed) -> None:
-        run = self._runs.get(order.job)
-        if run is not None:
-            error = WorkerStartFailed("workers cannot start" + self._start_story())
-            error.__cause__ = self._start_error
-            self._finish(run, Ending("failed", error))
-
-    def _start_story(self) -> str:
-        if self._start_error is not None:
-            return f": {self._start_failed} {type(self._start_error).__name__}: {self._start_error}"
-        tails = [tail for worker in self._workers.values() if (tail := worker.tail())]
-        return f". The last words of one:\n{tails[-1]}" if tails else ""
-
-    def _finish(self, run: Run, ending: Ending) -> None:
-        # What a worker printed before its result must not come after the end.
-        for number in run.workers:
-            if (worker := self._workers.get(number)) is not None:
-                worker.drain_output()
-        self._feeders.pop(run.id, None)
-        self._runs.end(run, ending)
-
     # --- workers ---------------------------------------------------------------------------------------------------
 
     def _start_worker(self, order: f.StartWorker) -> None:
@@ -292,7 +228,7 @@ class Driver:
             variables = environment.process_variables(now, self._threads_per_worker())
             proxy.link = self._engine.start(order.index, proxy, variables)
         except Exception as error:  # noqa: BLE001  # whatever it is, jobs are told after some tries, not never
-            self._start_error, self._start_failed = error, "starting a process raised"
+            self._endings.start_error, self._endings.start_failed = error, "starting a process raised"
             self._io.loop.call_soon(self._on_death, proxy)
             return
         config = {
@@ -351,12 +287,12 @@ class Driver:
         heard(worker, frame)
 
     def _on_ready(self, worker: WorkerProxy, _: frames.Ready) -> None:
-        self._start_error = None
+        self._endings.start_error = None
         self._tell(f.WorkerReady(worker.id))
 
     def _on_start_failed(self, worker: WorkerProxy, frame: frames.StartFailed) -> None:
-        self._start_error = _payload.load_error(bytes(frame.error))
-        self._start_failed = "the initializer raised"
+        self._endings.start_error = _payload.load_error(bytes(frame.error))
+        self._endings.start_failed = "the initializer raised"
         self._tell(f.WorkerBroken(worker.id))
 
     def _on_results(self, worker: WorkerProxy, frame: frames.Results) -> None:
@@ -367,14 +303,15 @@ class Driver:
         )
         if run is not None:
             items = batch.indices(frame.positions)
-            run.results.deliver(Segment(items, frame.seconds, frame.shared, frame.blobs, worker.index))
+            segment = Segment(items, frame.seconds, frame.shared, frame.blobs, worker.index, batch.attempt)
+            run.results.deliver(segment)
             if run.spec.forget is not None:
                 run.spec.forget(items)
         self._carry_out(orders)
 
     def _on_failed(self, worker: WorkerProxy, frame: frames.Failed) -> None:
         # The ledger says whether this was the item's last attempt; only then is the error wanted.
-        self._failed = worker, frame
+        self._endings.failed = worker, frame
         try:
             self._tell(
                 f.ItemFailed(
@@ -389,7 +326,7 @@ class Driver:
                 )
             )
         finally:
-            self._failed = None
+            self._endings.failed = None
 
     def _on_death(self, worker: WorkerProxy) -> None:
         chance = random.random()  # noqa: S311 - the same
@@ -460,7 +397,7 @@ class Driver:
         for run in self._runs:
             internal = InternalError(f"the pool failed: {type(error).__name__}: {error}. Please report this.")
             internal.__cause__ = error
-            self._finish(run, Ending("failed", internal))
+            self._endings.finish(run, Ending("failed", internal))
         for worker in self._workers.values():
             worker.kill("the pool failed")
         if not self._failing:
@@ -474,6 +411,7 @@ class Driver:
         run, book = self._runs.get(job), self._ledger.jobs.get(job)
         if run is None or book is None:
             return None
+        run.results.retried = book.retried
         return run.picture("paused" if book.paused else "running", book.in_flight)
 
     def _picture(self) -> PoolSnapshot:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 Stamp = tuple[int, int]
 """When a file was changed, in nanoseconds, and its size."""
 
-MANY = 32
-"""So many files are looked at before every job: that takes some 50 us."""
+CHEAP = 1e-4
+"""A look at all files that takes no longer than this, in seconds, is worth it before every job."""
 
-EVERY = 0.005
-"""More than that are looked at so often, in seconds."""
+SHARE = 0.1
+"""Where it takes longer, on a slow disk or with hundreds of files, it may take this share of the time."""
 
 
 class Modules:
@@ -25,7 +25,8 @@ class Modules:
 
     def __init__(self) -> None:
         self._workers: dict[int, Mapping[str, Stamp]] = {}
-        self._looked = 0.0
+        self._cost = 0.0
+        self._next = 0.0
 
     def note(self, worker: int, data: bytes) -> None:
         """A worker has imported these."""
@@ -40,11 +41,13 @@ class Modules:
         """The workers that have imported what was edited since; each is named once."""
         known = list(self._workers.items())
         files = set().union(*(stamps for _, stamps in known))
-        now = time.monotonic()
-        if not files or (len(files) > MANY and now - self._looked < EVERY):
+        began = time.monotonic()
+        if not files or began < self._next:
             return []
-        self._looked = now
         present = {file: _stamp(file) for file in files}
+        # One look that took long says little: this thread may have had to wait for others.
+        self._cost = min(time.monotonic() - began, max(CHEAP, 2 * self._cost))
+        self._next = began + self._cost / SHARE if self._cost > CHEAP else 0.0
         old = [
             worker for worker, stamps in known if not stamps.items() <= present.items() and _is_older(stamps, present)
         ]

@@ -112,11 +112,13 @@ class Results:
         self.ending: Ending | None = None
         self.ended_at: float | None = None
         self.finished = 0
+        self.retried = 0
         self.failures: dict[int, RawFailure] = {}
         self.first_failure: int | None = None
         self.spoilt: int | None = None
         self.consumed = 0
         self.on_room: Callable[[], object] = _ignore
+        self.on_arrival: Callable[[], object] | None = None
         self._slots: list[object] = [EMPTY] * (size or 0)
         self._shares: list[float] = []
         self._base = 0
@@ -195,6 +197,8 @@ class Results:
         self._arrivals.append(arrival)
         self._arrived += 1
         self.finished += len(arrival.items)
+        if self.on_arrival is not None:
+            self.on_arrival()
         with self._door:
             waiters = self._waiters
         if not waiters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiopool import _payload
 from aiopool._core import facts as f
+from aiopool._runtime.budget import Budget
 from aiopool._runtime.environment import Snapshot
 from aiopool._runtime.feeder import Encode, Feeder, Recoder
 from aiopool._runtime.results import Ending, RawFailure, Results
@@ -47,6 +49,7 @@ class JobSpec:
     timeout: float | None = None
     retries: int = 0
     backoff: float | None = None
+    retry_timeouts: bool = True
     rate: float | None = None
     settings: bytes = b""
     encode: Encode
@@ -72,6 +75,7 @@ class Run:
     workers: set[int] = field(default_factory=set)
     broken: BaseException | None = None
     held: f.Supply | None = None
+    budget: Budget = field(default_factory=Budget)
 
     def picture(self, state: JobState, in_flight: int = 0) -> JobSnapshot:
         """How far it is."""
@@ -86,6 +90,7 @@ class Run:
             in_flight=in_flight,
             elapsed=time.monotonic() - self.started,
             taken_over=self.results.prefilled,
+            retried=self.results.retried,
         )
 
 
@@ -134,6 +139,7 @@ class Runs:
                 timeout=spec.timeout,
                 retries=spec.retries,
                 backoff=spec.backoff,
+                retry_timeouts=spec.retry_timeouts,
                 rate=spec.rate,
             )
         )
@@ -166,12 +172,14 @@ class Runs:
         run = self.get(job)
         if run is None:
             return
+        run.budget.take(len(items), encoded)
         if encoded.refused:
             items, encoded = self._refuse(run, items, encoded)
         if len(items):
             batch = next(self._batch_ids)
             run.batches[batch] = (items, encoded)
             self._tell(f.Supplied(job, batch, items))
+        self.read_on(job)
 
     def _refuse(
         self, run: Run, items: Sequence[int], encoded: _payload.EncodedItems
@@ -207,20 +215,25 @@ class Runs:
             self._tell(f.InputBroken(job, total))
 
     def supply(self, order: f.Supply) -> None:
-        """Let the feeder read on, unless too much waits for a reader."""
+        """Let the feeder read on, unless too much waits for a reader or for workers."""
         run = self.get(order.job)
         if run is None or run.feeder is None:
             return
-        if not run.results.room():
+        results = run.results
+        if not results.room():
             run.held = order
             return
-        run.held = None
-        run.feeder.credit.grant(order.upto, order.size, hungry=order.hungry)
+        busy = 2 * len(run.workers) + (run.spec.concurrency or 0)
+        ended = results.finished - results.prefilled
+        upto = run.budget.grant(order.upto, ended=ended, at_least=max(2, busy))
+        run.held = order if upto < order.upto else None
+        results.on_arrival = functools.partial(self.read_on, run.id) if run.held else None
+        run.feeder.credit.grant(upto, order.size, hungry=order.hungry)
         if order.hungry:
             run.feeder.collect()
 
     def read_on(self, job: int) -> None:
-        """A reader has made room: carry out the last order that had to wait."""
+        """There may be room now: carry out the last order that had to wait."""
         run = self.get(job)
         if run is not None and run.held is not None:
             self.supply(run.held)
@@ -230,6 +243,7 @@ class Runs:
         run = self.get(order.job)
         if run is None:
             return
+        run.budget.take_back(len(order.items))
         for items, encoded in run.spec.brought:
             if tuple(items) == tuple(order.items):
                 self._loop.call_soon(self.take_supply, order.job, items, encoded)
