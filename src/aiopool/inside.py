@@ -86,25 +86,26 @@ class Running(Protocol):
 running: ContextVar[Running | None] = ContextVar("aiopool item", default=None)
 """The item of this context, and of every task and thread that took over a copy of it."""
 
-_belongings: dict[int, tuple[Running, set[Callable[[], object]]]] = {}
+belongings: dict[int, tuple[Running, set[Callable[[], object]]]] = {}
+"""What items have started that is to end with them; empty nearly always."""
 
 
 def belongs(item: Running, end: Callable[[], object]) -> Callable[[], None]:
     """Have ``end`` called when this item ends, unless what is returned is called before. Any thread."""
-    _, mine = _belongings.setdefault(id(item), (item, set()))
+    _, mine = belongings.setdefault(id(item), (item, set()))
     mine.add(end)
 
     def let_go() -> None:
         mine.discard(end)
         if not mine:
-            _belongings.pop(id(item), None)
+            belongings.pop(id(item), None)
 
     return let_go
 
 
 def end_belongings(item: Running) -> None:
     """The item has ended: what it has started and not waited for ends, too. For whoever runs items."""
-    if _belongings and (left := _belongings.pop(id(item), None)) is not None:
+    if belongings and (left := belongings.pop(id(item), None)) is not None:
         for end in list(left[1]):
             end()
 

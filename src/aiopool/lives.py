@@ -243,7 +243,8 @@ class AsyncLife(Life):
 
     def start(self, limit: float, closing: Sequence[Life] = ()) -> None:
         """Begin to open it, within so many seconds, and when what it replaces has closed."""
-        alarm = self._loop.call_later(limit, self._cancel_overdue, limit)
+        # In its own context: that of the item would keep the item's job in use until the limit has passed.
+        alarm = self._loop.call_later(limit, self._cancel_overdue, limit, context=self._context)
         self._task = self._loop.create_task(
             self._live(alarm, closing), name=f"aiopool {self.name}", context=self._context
         )
@@ -274,7 +275,7 @@ class AsyncLife(Life):
         )
         if self._task is not None:
             self._task.cancel()
-        self._loop.call_later(MERCY_SECONDS, self._give_up_opening)
+        self._loop.call_later(MERCY_SECONDS, self._give_up_opening, context=self._context)
 
     def _give_up_opening(self) -> None:
         # It swallowed the cancellation. Should it open yet, it is closed again.

@@ -462,6 +462,19 @@ def test_ctrl_c_in_a_script_ends_its_blocking_wait() -> None:
             process.kill()
 
 
+def test_ctrl_c_in_the_body_of_a_loop_leaves_the_job_to_the_script() -> None:
+    """It is Python's own KeyboardInterrupt; the job goes on, and a new loop with it."""
+    with Driver(3) as driver:
+        driver.deliver([0, 1, 2])
+        with pytest.raises(KeyboardInterrupt) as caught:
+            for _ in driver.job:
+                signal.raise_signal(signal.SIGINT)
+        assert not hasattr(caught.value, "_render_traceback_")
+        assert driver.calls == []
+        driver.end()
+        assert list(driver.job) == [1, 4]
+
+
 async def test_a_submit_that_was_stopped_does_not_speak_of_parts() -> None:
     """There is nothing to take up again."""
     with Driver(1, is_single=True) as driver:

@@ -31,7 +31,7 @@ SAID = "fetch failed: ValueError: no page 2 (item 2)" + HAS_IT
 
 def said(cell: Cell) -> list[str]:
     """The lines under a cell that tell of failures, as they stand now."""
-    return [text for shown in cell.displays if " failed: " in (text := shown.texts[-1]) or " failed, " in text]
+    return [text for shown in cell.displays if re.search(" failed(, the first)?: ", text := shown.texts[-1])]
 
 
 def spoken(cell: Cell) -> bool:

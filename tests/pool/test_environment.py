@@ -336,6 +336,23 @@ def test_a_worker_logs_where_and_how_the_kernel_does(tmp_path, changes, lines):
     assert run(file, cwd=tmp_path).splitlines() == lines
 
 
+def test_an_initializer_may_set_up_logging_as_in_any_process(tmp_path):
+    """Although the kernel's root logger writes lines to its console: those of this worker go where it says."""
+    source = """
+        import logging, sys
+        from aiopool import Pool
+
+        def set_up():
+            logging.basicConfig(level=logging.INFO, filename="worker.log", format="%(message)s")
+
+        logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
+        with Pool(workers=1, initializer=set_up) as pool:
+            pool.submit(logging.info, "to the file").result(20)
+        print(open("worker.log").read(), end="")
+    """
+    assert run(script(tmp_path, source), cwd=tmp_path) == "to the file\n"
+
+
 # --- warnings --------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import inspect
 import os
 import re
 import sys
@@ -415,9 +416,35 @@ def test_retries_and_seeds_hold_inside(pool, kind):
     assert index == 0
 
 
+def test_a_coroutine_that_was_made_and_never_began_is_closed(fresh, board: Board, capfd):
+    """Its job was cancelled first: nothing is said of a coroutine that nobody awaited."""
+
+    async def nothing() -> None:
+        """Never begun."""
+
+    async def outer(board: Board) -> bool:
+        made = []
+
+        def make(_: int) -> Any:
+            made.append(nothing())
+            board.mark("made")
+            return made[-1]
+
+        job = pmap(make, range(3))
+        board.wait("made", 3)  # The loop stands still meanwhile, so none of them can begin.
+        job.cancel()
+        while not job.done():
+            time.sleep(0.001)  # noqa: ASYNC251
+        await asyncio.sleep(0.1)
+        return all(inspect.getcoroutinestate(each) == inspect.CORO_CLOSED for each in made)
+
+    assert inside(fresh(1), outer, board)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("kind", ["async def", "def"])
 def test_a_timed_out_attempt_inside_is_followed_by_another(pool, board: Board, kind):
-    """Whatever ``retry_on`` says."""
+    """By default, and where ``retry_on`` names it."""
 
     def slow(x: int) -> int:
         if x == 1 and current_item().attempt == 1:
@@ -431,7 +458,7 @@ def test_a_timed_out_attempt_inside_is_followed_by_another(pool, board: Board, k
 
     async def outer(_: None) -> list[int]:
         inner = slow if kind == "def" else slow_later
-        return await pmap(inner, range(3), timeout=0.1, retries=1, backoff=0, retry_on=ConnectionError)
+        return await pmap(inner, range(3), timeout=0.1, retries=1, backoff=0, retry_on=TimeoutError)
 
     assert inside(pool, outer) == [1, 2, 1]
     board.mark("go")
@@ -534,7 +561,7 @@ def test_a_coroutine_that_a_def_runs_may_map(pool):
 
     def outer(_: None) -> list[int]:
         left = asyncio.run(leaves_it())
-        with pytest.raises((WouldDeadlock, aiopool.ItemExited)):
+        with pytest.raises((WouldDeadlock, aiopool.ItemExited, JobCancelled)):
             left.result()
         return asyncio.run(main())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import time
 from typing import Any
 
 import pytest
 
-from aiopool import OptionError, Pool, current_item
+from aiopool import OptionError, Pool, per_worker
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import children, ended, shortly, still_works
@@ -46,8 +47,16 @@ async def nests(x: Any) -> Any:
 
 def test_without_the_option_it_is_pythons_own_error(pool):
     """As in a cell of a notebook."""
+
+    async def item() -> None:
+        inner = later(1)
+        try:
+            asyncio.run(inner)
+        finally:
+            inner.close()
+
     with pytest.raises(RuntimeError, match=r"asyncio.run\(\) cannot be called from a running event loop"):
-        pool.submit(nests, 1).result(DEADLINE)
+        pool.submit(item).result(DEADLINE)
 
 
 async def test_an_item_may_call_asyncio_run(nesting):
@@ -131,6 +140,8 @@ async def test_others_go_on_while_one_nests(nesting, board: Board):
     """And each keeps its own task and context."""
 
     async def item(x: int) -> int:
+        mine: contextvars.ContextVar[int] = contextvars.ContextVar("mine")
+        mine.set(x)
         task = asyncio.current_task()
         if x == 0:
             board.mark("inside")
@@ -141,10 +152,27 @@ async def test_others_go_on_while_one_nests(nesting, board: Board):
             await asyncio.sleep(0.001)
             board.mark("done")
         assert asyncio.current_task() is task
-        return current_item().index
+        return mine.get()
 
     job = nesting.map(item, range(10), concurrency=20, batch=10)
     assert await shortly(job) == list(range(10))
+
+
+async def test_a_resource_of_the_worker_is_the_same_inside(nesting):
+    """What is opened in a nested run serves the items outside of it, and the other way round."""
+
+    @per_worker
+    async def opened():
+        await asyncio.sleep(0.001)
+        yield object()
+
+    async def item(x: int) -> bool:
+        async def inner() -> object:
+            return await opened()
+
+        return asyncio.run(inner()) is await opened()
+
+    assert await shortly(nesting.map(item, range(10))) == [True] * 10
 
 
 async def test_def_items_run_as_ever(nesting):
@@ -153,6 +181,22 @@ async def test_def_items_run_as_ever(nesting):
     assert await shortly(nesting.map(old_code, range(12), concurrency=6)) == list(range(12))
     assert await shortly(nesting.map(lambda x: nests(x + 1), range(5))) == list(range(2, 7))
     assert await shortly(nesting.map(nests, range(5))) == list(range(1, 6))
+
+
+async def test_a_loop_that_is_told_to_stop_ends_what_is_nested_first(nesting):
+    """We stop it ourselves, to run ``def`` items between two runs of it."""
+
+    async def item(x: int) -> int:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        if x % 2:
+            loop.stop()
+        return old_code(x)
+
+    assert await shortly(nesting.map(item, range(20))) == list(range(20))
+    mixed = nesting.map(item, range(50), concurrency=4), nesting.map(old_code, range(50))
+    assert await shortly(asyncio.gather(*mixed)) == [list(range(50))] * 2
+    still_works(nesting)
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------

@@ -40,8 +40,12 @@ class Surroundings:
     def begin(self, state: Mapping[str, Any]) -> None:
         """The worker starts. Its process was started with the variables already."""
         sys.path[:] = state["path"]
-        self._known = {"environ": state["environ"], "path": state["path"]}
+        self._known = {part: state[part] for part in ("environ", "path", "console")}
         self._change(state)
+
+    def end_set_up(self) -> None:
+        """The initializers have run. One that sets up logging finds no handler of ours, which would make it idle."""
+        self._set_console(None, self._known["console"])
 
     def take(self, frame: frames.Environment) -> None:
         """The kernel has changed something; items in flight see it, too. In the link thread."""

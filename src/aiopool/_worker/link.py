@@ -119,6 +119,7 @@ class Link(threading.Thread):
             frames.Batch: runner.add,
             frames.AskBack: self._hand_back,
             frames.Cancel: self._cancel,
+            frames.Ping: lambda _: pipes.send(frames.Pong()),
             frames.Forget: lambda frame: runner.jobs.pop(frame.job, None),
         }
 
@@ -154,6 +155,10 @@ class Link(threading.Thread):
         now = monotonic()
         if now >= self._modules.due:
             self._modules.look_again(now)
+        if now >= self._runner.clock.armed:
+            self._runner.look_at_clock()
+        if now >= self._runner.reports.due:
+            self._runner.reports.flush(now)
         if not self._runner.outbox.waiting:
             self._flush_at = inf
         elif self._flush_at == inf:
@@ -161,6 +166,9 @@ class Link(threading.Thread):
         elif now >= self._flush_at:
             self._flush_at = inf
             self._runner.outbox.flush()
+        self._interrupt(now)
+
+    def _interrupt(self, now: float) -> None:
         held = self._runner.held()
         if not held and not self._runner.must_interrupt():
             self._interrupt_at = inf
@@ -173,7 +181,8 @@ class Link(threading.Thread):
                 self._pipes.send(frames.Held(job.id))
 
     def _milliseconds(self) -> float | None:
-        due = min(self._flush_at, self._interrupt_at, self._modules.due)
+        runner = self._runner
+        due = min(self._flush_at, self._interrupt_at, self._modules.due, runner.clock.armed, runner.reports.due)
         return None if due == inf else max(0.0, (due - monotonic()) * 1e3)
 
     def _read(self) -> bool:

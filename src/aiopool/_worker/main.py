@@ -76,11 +76,11 @@ def _set_up(runner: Runner, pipes: Pipes, surroundings: Surroundings, modules: M
         # Only now: a signal.py or types.py in the notebook's folder must not stand in for what we import ourselves.
         surroundings.begin(config["environment"])
         inside.become_worker(config["index"])
-        resources.set_up(runner.loop, config["start_timeout"])
         if config["nested_loops"]:
             from aiopool._worker import nesting  # with nest_asyncio2, which only few ask for
 
             nesting.allow(runner)
+        resources.set_up(runner.loop, config["start_timeout"])
         for initializer in _payload.load_shared(frame.initializers):
             initialized = _payload.load_function(cast("bytes", initializer))()
             if inspect.iscoroutine(initialized):
@@ -88,6 +88,7 @@ def _set_up(runner: Runner, pipes: Pipes, surroundings: Surroundings, modules: M
     except BaseException as error:  # noqa: BLE001  # an initializer may raise anything; the parent is told
         pipes.send(frames.StartFailed(_payload.dump_error(error)))
         return False
+    surroundings.end_set_up()
     if config["watch_modules"]:
         modules.watch()
     runner.ready = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import nest_asyncio2
@@ -38,20 +39,27 @@ class Nesting:
         self._loop = loop
         self._depth = 0
         self._aside: list[Any] = []
-        self._until, self._once = loop.run_until_complete, loop._run_once  # noqa: SLF001
+        self._must_stop = False
+        self._until, self._once, self._stop = loop.run_until_complete, loop._run_once, loop.stop  # noqa: SLF001
         loop.run_until_complete, loop._run_once = self._run_until_complete, self._run_once  # noqa: SLF001
+        loop.stop = self._stop_later
 
     def _run_until_complete(self, future: Any) -> Any:
         task: Any = asyncio.current_task(self._loop) if self._loop.is_running() else None
         if task is None:
             return self._until(future)
         inner = asyncio.ensure_future(future, loop=self._loop)
-        runner, slots = self._runner, self._runner.marks.slots
-        held = runner.stepping, runner.stepping_job, slots[0]
-        runner.stepping, runner.stepping_job, slots[0] = None, None, 0
+        runner, slots, clock = self._runner, self._runner.marks.slots, self._runner.clock
+        held = runner.stepping, slots[0]
+        runner.stepping, slots[0] = None, 0
+        # Its step does not hold the loop meanwhile.
+        turning = clock.turning - monotonic()
         # Whoever cancels the task cancels what it waits for; that is how asyncio.timeout ends it, too.
         waited_for, task._fut_waiter = task._fut_waiter, inner  # noqa: SLF001
         self._depth += 1
+        if self._loop._stopping:  # noqa: SLF001
+            # It was told to within this turn of it, before this step.
+            self._loop._stopping, self._must_stop = False, True  # noqa: SLF001
         try:
             return self._until(inner)
         finally:
@@ -60,7 +68,18 @@ class Nesting:
                 self._loop._ready.extend(self._aside)  # noqa: SLF001
                 self._aside.clear()
             task._fut_waiter = waited_for  # noqa: SLF001
-            runner.stepping, runner.stepping_job, slots[0] = held
+            runner.stepping, slots[0] = held
+            clock.turning = turning + monotonic()
+            if self._must_stop and not self._depth:
+                self._must_stop = False
+                self._stop()
+
+    def _stop_later(self) -> None:
+        """Meant for the outermost run: a nested one would end with an error before what it waits for is done."""
+        if self._depth:
+            self._must_stop = True
+        else:
+            self._stop()
 
     def _run_once(self) -> None:
         """One turn of the loop; at the greatest depth without the steps of items, which might nest, too."""

@@ -18,8 +18,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames
+from aiopool._worker.clock import Attempt, Clock
 from aiopool._worker.lanes import Lane, stepped
 from aiopool._worker.outbox import Outbox
+from aiopool._worker.reports import Reports
 from aiopool._worker.work import Entry, JobRun, MarkPage
 
 if TYPE_CHECKING:
@@ -32,22 +34,24 @@ CANCEL_SIGNAL = signal.SIGURG
 class Runner:
     """Runs items.
 
-    ``stepping`` and ``stepping_job`` say what the main thread is inside of; the link thread reads them.
+    ``stepping`` is the item that the main thread is inside of; the link thread reads it.
     """
 
     def __init__(self, send: Callable[[frames.Frame], None], wake: Callable[[], None], marks: MarkPage) -> None:
         self.loop = asyncio.new_event_loop()
         self.context = contextvars.copy_context()
         self.marks = marks
-        self.outbox = Outbox(send, wake)
+        self.clock = Clock(send, wake)
+        self.reports = Reports(send, wake)
+        self.outbox = Outbox(send, wake, self.clock, self.reports)
         self.stepping: Entry | None = None
-        self.stepping_job: JobRun | None = None
         self.interrupted: Entry | None = None
         self.jobs: dict[int, JobRun] = {}
         self.setup: queue.SimpleQueue[frames.Setup] = queue.SimpleQueue()
         self.ready = False
         self.closing = False
         self._send = send
+        self._wake = wake
         self._main = threading.get_ident()
         self._turns: deque[JobRun] = deque()
         self._cancels: deque[JobRun] = deque()
@@ -72,7 +76,7 @@ class Runner:
 
     def know(self, frame: frames.Function) -> None:
         """A job's function has come; its items follow."""
-        self.jobs[frame.job] = JobRun(frame)
+        self.jobs[frame.job] = JobRun(frame, self)
 
     def add(self, frame: frames.Batch) -> None:
         """Queue a batch and wake the main thread."""
@@ -95,19 +99,42 @@ class Runner:
             self.interrupt()
 
     def must_interrupt(self) -> bool:
-        """Whether the main thread is inside an item of a cancelled job that has not felt a signal yet.
+        """Whether the main thread is inside an item that shall end and has not felt a signal yet.
 
-        For a coroutine that holds its loop, too: a moment after the cancellation that its loop could not deliver.
+        For a coroutine that holds its loop, too: a moment after the end that its loop could not deliver.
         """
-        job, entry = self.stepping_job, self.stepping
-        return job is not None and entry is not None and job.cancelled and self.interrupted is not entry
+        entry = self.stepping
+        return entry is not None and entry is not self.interrupted and self._shall_end(entry)
+
+    def _shall_end(self, entry: Entry) -> bool:
+        if entry.code in self.clock.held:
+            return False
+        if (job := entry.job) is not None and job.cancelled:
+            return True
+        attempt = self.clock.attempts.get(entry.code)
+        return attempt is not None and attempt.overdue
 
     def held(self) -> list[JobRun]:
-        """Cancelled jobs that have not felt it because an item of another job holds the main thread."""
-        job = self.stepping_job
-        if job is None or job.cancelled:
-            return []
-        return [waiting for waiting in list(self._cancels) if self.jobs.get(waiting.id) is waiting]
+        """Cancelled jobs that have not felt it: an item of another job holds the main thread, or they are held."""
+        entry = self.stepping
+        jobs = {job for held, _ in list(self.clock.held.values()) if (job := held.job) is not None and job.cancelled}
+        if entry is not None and (stepped := entry.job) is not None and not stepped.cancelled:
+            jobs.update(waiting for waiting in list(self._cancels) if self.jobs.get(waiting.id) is waiting)
+        return list(jobs)
+
+    def look_at_clock(self) -> None:
+        """Some attempt may be due."""
+        if self.clock.look(self.stepping):
+            self.loop.call_soon_threadsafe(self._end_overdue)
+        # If the main thread is inside of it, there is nothing to wait for.
+        self.interrupt()
+
+    def released(self, job: JobRun) -> None:
+        """An item is not held any more: its job's cancel, or its timeout, is due now."""
+        if job.cancelled:
+            self._cancels.append(job)
+            self.loop.call_soon_threadsafe(self._process_cancels)
+            self._wake()
 
     def interrupt(self) -> bool:
         """Send the main thread a signal if it must be interrupted; True: look again in a moment whether it was."""
@@ -132,22 +159,39 @@ class Runner:
 
         In a frame of ours the exception would strike whoever runs items; the link thread then tries again.
         """
-        job, entry = self.stepping_job, self.stepping
-        if job is None or entry is None or not job.cancelled or self.interrupted is entry:
+        entry = self.stepping
+        if entry is None or not self.must_interrupt():
             return
         if frame is not None and frame.f_globals.get("__name__", "").startswith("aiopool._worker"):
             return
         self.interrupted = entry
-        job.told.add(asyncio.current_task(self.loop))
-        raise asyncio.CancelledError
+        job, task = entry.job, asyncio.current_task(self.loop)
+        if job is not None and task is not None:
+            if task in job.told:
+                return  # Its loop came first; this would strike its cleaning up.
+            job.told.add(task)
+        error = asyncio.CancelledError()
+        if (attempt := self.clock.attempts.get(entry.code)) is not None:
+            attempt.struck = error
+        raise error
+
+    def _end_overdue(self) -> None:
+        for attempt in self.clock.struck():
+            if (job := attempt.entry.job) is not None:
+                self._tell(job, attempt.task)
 
     def _process_cancels(self) -> None:
         for _ in range(len(self._cancels)):
             job = self._cancels.popleft()
-            for task in job.tasks - job.told:
-                job.told.add(task)
-                task.cancel()
+            for task, slot in list(job.tasks.items()):
+                if self.marks.slots[slot] not in self.clock.held:
+                    self._tell(job, task)
             self._drop_if_empty(job)
+
+    def _tell(self, job: JobRun, task: asyncio.Task[Any] | None) -> None:
+        if task is not None and task not in job.told:
+            job.told.add(task)
+            task.cancel()
 
     def _drop_if_empty(self, job: JobRun) -> None:
         """Say so when nothing is left of a cancelled job. Any thread.
@@ -234,50 +278,81 @@ class Runner:
     def _run_def(self, job: JobRun, entry: Entry) -> None:
         job.running += 1
         self.marks.slots[0] = entry.code
+        attempt: Attempt | None = None
         started = perf_counter()
         try:
             self.stepping = entry
-            self.stepping_job = job
             try:
                 if job.cancelled:
                     return
-                value = self._value(job, entry)
+                if job.timeout is not None:
+                    if not job.loaded:
+                        job.load()  # Not its first item's time: a function may import a lot.
+                    attempt = self.clock.start(entry, job.timeout)
+                value = self._value(job, entry, attempt)
             finally:
-                self.stepping_job = None
-                self.stepping = None
+                self.stepping = self.interrupted = None
         except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
-            if not job.cancelled:
-                self.outbox.error(job, entry, error, perf_counter() - started)
+            self._raised(job, entry, attempt, error, perf_counter() - started)
         else:
-            now = perf_counter()
-            self.outbox.value(job, entry, value, now - started, now)
+            if attempt is None:
+                now = perf_counter()
+                self.outbox.value(job, entry, value, now - started, now)
+            else:
+                self._timed_returned(job, entry, attempt, value, started)
         finally:
             self.marks.slots[0] = 0
             job.running -= 1
 
-    def _value(self, job: JobRun, entry: Entry) -> object:
-        value = self.context.copy().run(job.call, entry)
+    def _raised(self, job: JobRun, entry: Entry, attempt: Attempt | None, error: BaseException, seconds: float) -> None:
+        overdue = attempt is not None and self.clock.end(attempt)
+        if job.cancelled:
+            self.outbox.dropped(entry)
+        elif overdue and attempt is not None:
+            self.outbox.timed_out(job, entry, attempt, error, seconds)
+        else:
+            self.outbox.error(job, entry, error, seconds)
+
+    def _timed_returned(self, job: JobRun, entry: Entry, attempt: Attempt, value: object, started: float) -> None:
+        now = perf_counter()
+        if self.clock.end(attempt):
+            self.outbox.timed_out(job, entry, attempt, None, now - started)
+        else:
+            self.outbox.value(job, entry, value, now - started, now)
+
+    def _value(self, job: JobRun, entry: Entry, attempt: Attempt | None) -> object:
+        context = self.context.copy()
+        value = context.run(job.call, entry)
         if isinstance(value, types.CoroutineType):
             # A lambda or wrapper around a coroutine function looks like a def.
-            return self._complete(job, entry, value)
+            return self._complete(context, job, entry, value, attempt)
         return value
 
-    def _complete(self, job: JobRun, entry: Entry, coroutine: types.CoroutineType[Any, Any, object]) -> object:
+    def _complete(
+        self,
+        context: contextvars.Context,
+        job: JobRun,
+        entry: Entry,
+        coroutine: types.CoroutineType[Any, Any, object],
+        attempt: Attempt | None,
+    ) -> object:
         """Run a coroutine in the worker's own loop to its end, as a lane would: it can be cancelled there."""
 
         async def run() -> object:
-            return await stepped(self, job, entry, coroutine)
+            return await stepped(self, job, entry, coroutine, attempt)
 
-        self.stepping_job = None
         self.stepping = None
         slot = self.marks.take()
         self.marks.slots[slot] = entry.code
-        task = self.loop.create_task(run())
-        job.tasks.add(task)
+        task = self.loop.create_task(run(), context=context)
+        job.tasks[task] = slot
+        if attempt is not None:
+            self.clock.wait_in_loop(attempt, task)
         try:
             return self.loop.run_until_complete(task)
         finally:
-            job.tasks.discard(task)
+            job.tasks.pop(task, None)
+            job.told.discard(task)
             self.marks.give(slot)
 
     # --- functions in threads, for a concurrency above the number of workers ---------------------------------------
@@ -311,17 +386,7 @@ class Runner:
             except IndexError:
                 break
             self.marks.slots[slot] = entry.code
-            started = perf_counter()
-            try:
-                value = self.context.copy().run(job.call, entry)
-                if isinstance(value, types.CoroutineType):
-                    value = asyncio.run(value)
-            except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
-                if not job.cancelled:
-                    self.outbox.error(job, entry, error, perf_counter() - started)
-            else:
-                now = perf_counter()
-                self.outbox.value(job, entry, value, now - started, now)
+            self._run_in_thread(job, entry)
             self.marks.slots[slot] = 0
         self.marks.give(slot)
         with self._counting_threads:
@@ -330,3 +395,25 @@ class Runner:
         # Something may have been queued between the look at the queue and the count.
         if job.queue and not job.cancelled:
             self._serve(job)
+
+    def _run_in_thread(self, job: JobRun, entry: Entry) -> None:
+        """Nothing can be raised in a thread: what takes too long is ended with the worker, by the parent."""
+        attempt: Attempt | None = None
+        started = perf_counter()
+        try:
+            context = self.context.copy()
+            if job.timeout is not None:
+                if not job.loaded:
+                    job.load()
+                attempt = self.clock.start(entry, job.timeout)
+            value = context.run(job.call, entry)
+            if isinstance(value, types.CoroutineType):
+                value = context.run(asyncio.run, value)
+        except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
+            self._raised(job, entry, attempt, error, perf_counter() - started)
+        else:
+            if attempt is None:
+                now = perf_counter()
+                self.outbox.value(job, entry, value, now - started, now)
+            else:
+                self._timed_returned(job, entry, attempt, value, started)

@@ -4,45 +4,103 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import math
 import mmap
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from aiopool import _payload
+from aiopool import _payload, inside
 from aiopool._core import frames
+from aiopool._worker.clock import Clock
+from aiopool._worker.reports import Reports
+
+_set_running = inside.running.set
+
+
+class Host(Protocol):
+    """What a job needs of the worker it is in."""
+
+    clock: Clock
+    reports: Reports
+
+    def released(self, job: JobRun) -> None:
+        """An item can feel its end again: tell it what was held back."""
+
+
+OVER: Any = object()
+"""In the place of the payload of an item that has ended."""
 
 
 class BatchRun:
-    """One batch while it is here. ``done`` is counted by whoever runs items, ``back`` by the link thread only."""
+    """One batch while it is here. ``done`` is counted by whoever runs items, ``back`` by the link thread only.
 
-    __slots__ = ("attempt", "back", "done", "id", "job", "size")
+    ``payloads`` are the values of its items, or their pickles where ``own`` says so; OVER for those that have ended.
+    Contexts of tasks and timers that an item left behind keep this alive, but neither its job nor any payload.
+    """
 
-    def __init__(self, job: JobRun, batch: int, size: int, attempt: int) -> None:
-        self.job = job
-        self.id = batch
-        self.size = size
-        self.attempt = attempt
+    __slots__ = ("attempt", "back", "done", "id", "job", "job_id", "own", "payloads", "seed", "size")
+
+    def __init__(self, job: JobRun, frame: frames.Batch, payloads: list[Any], own: list[bool] | None) -> None:
+        self.job = weakref.ref(job)
+        self.job_id = job.id
+        self.seed = job.seed
+        self.id = frame.batch
+        self.size = len(frame.items)
+        self.attempt = frame.attempt
+        self.payloads = payloads
+        self.own = own
         self.done = 0
         self.back = 0
 
 
 class Entry(NamedTuple):
-    """One item that has not started. ``payload`` is its value, or the value's pickle where ``own`` says so."""
+    """One item. While it runs, its code meets it as :class:`aiopool.inside.Running`."""
 
     batch: BatchRun
     position: int
     item: int
-    payload: Any
-    own: bool = False
     fresh: bool = False
 
     @property
     def code(self) -> int:
         """How the mark page names this item; never 0."""
         return (self.batch.id << 32) | (self.position + 1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended here. Its threads and tasks may live on."""
+        return self.batch.payloads[self.position] is OVER
+
+    @property
+    def job(self) -> JobRun | None:
+        """What it is one of; None when that has gone."""
+        return self.batch.job()
+
+    def told(self) -> inside.CurrentItem:
+        """Tell its own code which one it is."""
+        seed = self.batch.seed
+        own_seed = None if seed is None else inside.seed_of(seed, self.item)
+        return inside.CurrentItem(self.item, self.batch.attempt, own_seed)
+
+    def report(self, fraction: float | None, text: str) -> None:
+        """Take what its own code says of it. Any thread."""
+        if (job := self.job) is not None:
+            job.host.reports.put(self, fraction, text)
+
+    def hold(self) -> None:
+        """Stop its clock, and hold its timeout and its job's cancel. Any thread."""
+        if (job := self.job) is not None:
+            job.host.clock.hold(self)
+
+    def release(self) -> None:
+        """Undo one :meth:`hold`."""
+        if (job := self.job) is not None and job.host.clock.release(self):
+            job.host.released(job)
 
 
 def _plain(function: Callable[..., Any], item: Any) -> Any:
@@ -60,6 +118,14 @@ def _submitted(function: Callable[..., Any], item: Any) -> Any:
     return function(*args, **kwargs)
 
 
+class LoadFailed(Exception):
+    """The function or the argument of an item could not be made: ``error`` says why. It would fail again."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
 _CALLS = {0: _plain, frames.Function.UNPACK: _unpacked, frames.Function.CALL: _submitted}
 
 
@@ -67,11 +133,16 @@ class JobRun:
     """One job while it is here. The link thread puts entries into ``queue``, whoever runs items takes them out.
 
     ``deque.append``, ``popleft`` and ``pop`` are atomic, so an item is either started or handed back, never both.
-    ``told`` are the Tasks that have got their one CancelledError: a second one would strike their cleaning up.
+    ``tasks`` are its lanes with their slots on the mark page. ``told`` are those that have got their one
+    CancelledError: a second one would strike their cleaning up.
     """
 
-    def __init__(self, frame: frames.Function) -> None:
+    def __init__(self, frame: frames.Function, host: Host) -> None:
+        settings = json.loads(bytes(frame.settings)) if len(frame.settings) else {}
+        self.host = host
         self.id = frame.job
+        self.timeout: float | None = settings.get("timeout")
+        self.seed: int | None = settings.get("seed")
         self.is_async = bool(frame.flags & frames.Function.ASYNC)
         self.once = bool(frame.flags & frames.Function.ONCE)
         self.may_rerun = not frame.flags & (frames.Function.ONCE | frames.Function.NEVER_AGAIN)
@@ -80,52 +151,61 @@ class JobRun:
         self.queue: deque[Entry] = deque()
         self.cancelled = False
         self.in_turns = False
-        self.tasks: set[asyncio.Task[Any]] = set()
-        self.told: set[asyncio.Task[Any] | None] = set()
+        self.tasks: dict[asyncio.Task[Any], int] = {}
+        self.told: set[asyncio.Task[Any]] = set()
         self.threads = 0
         self.running = 0
-        self._data: frames.Bytes | None = frame.data
+        self.loaded = False
+        self._data: frames.Bytes = frame.data
         self._function: Callable[..., Any] | None = None
+        self._retry_on: tuple[type[BaseException], ...] = ()
         self._error: BaseException | None = None
         self._loading = threading.Lock()
 
     def call(self, entry: Entry) -> Any:
-        """Call the user's function with this item."""
-        function = self._loaded()
-        argument = _payload.load_item(entry.payload) if entry.own else entry.payload
-        return self._call(function, argument)
-
-    def _loaded(self) -> Callable[..., Any]:
-        """The user's function, loaded when it is first needed: loading runs the user's code."""
-        if self._data is not None:
-            with self._loading:  # Items in threads come here together; those that wait find it loaded.
-                self._load()
+        """Call the user's function with this item, and say in the Context of whoever calls that it runs there."""
+        _set_running(entry)
+        if not self.loaded:
+            self.load()
         if self._function is None:
-            raise self._error or RuntimeError("the function was not loaded")
-        return self._function
-
-    def _load(self) -> None:
-        if self._data is not None:
+            raise LoadFailed(self._error or RuntimeError("the function was not loaded"))
+        batch = entry.batch
+        argument = batch.payloads[entry.position]
+        if batch.own is not None and batch.own[entry.position]:
             try:
-                self._function = _payload.load_function(bytes(self._data))
-            except BaseException as error:  # noqa: BLE001  # whatever it is, it is the error of each of its items
-                self._error = error
-            self._data = None
+                argument = _payload.load_item(argument)
+            except Exception as error:  # noqa: BLE001  # loading runs the user's code, which may raise anything
+                raise LoadFailed(error) from None
+        return self._call(self._function, argument)
+
+    def load(self) -> None:
+        """Make the user's function, before it is first called: that runs the user's code. It does not raise."""
+        with self._loading:  # Items in threads come here together; those that wait find it loaded.
+            if not self.loaded:
+                try:
+                    self._function, self._retry_on = _payload.load_job(bytes(self._data))
+                except BaseException as error:  # noqa: BLE001  # whatever it is, it is the error of each of its items
+                    self._error = error
+                self._data = b""
+                self.loaded = True
+
+    def judge(self, error: BaseException) -> tuple[int, float]:
+        """Whether another attempt may mend this, as a flag of Failed, and how many seconds it asks to wait."""
+        if issubclass(type(error), inside.Retry):
+            return frames.Failed.MAY_RETRY, _seconds(error)
+        return frames.Failed.MAY_RETRY if _payload.may_retry(error, self._retry_on) else 0, -1.0
 
     def add(self, frame: frames.Batch) -> None:
         """Queue the items of a batch."""
         self.lanes = frame.lanes
-        batch = BatchRun(self, frame.batch, len(frame.items), frame.attempt)
-        plain = _payload.load_shared(frame.shared) if len(frame.shared) else []
-        positions = range(batch.size)
-        if not frame.blobs:
-            self.queue.extend(map(Entry, repeat(batch), positions, frame.items, plain))
-            return
-        values = iter(plain)
-        self.queue.extend(
-            Entry(batch, position, item, next(values) if blob is None else blob, own=blob is not None)
-            for position, item, blob in zip(positions, frame.items, frame.blobs, strict=True)
-        )
+        payloads: list[Any] = _payload.load_shared(frame.shared) if len(frame.shared) else []
+        own: list[bool] | None = None
+        if frame.blobs:
+            plain = iter(payloads)
+            own = [blob is not None for blob in frame.blobs]
+            payloads = [next(plain) if blob is None else blob for blob in frame.blobs]
+        batch = BatchRun(self, frame, payloads, own)
+        self.queue.extend(map(Entry, repeat(batch), range(batch.size), frame.items))
 
     def hand_back(self, count: int) -> frames.HandedBack:
         """Give up to ``count`` items from the end of the queue."""
@@ -137,9 +217,18 @@ class JobRun:
             except IndexError:
                 break
             entry.batch.back += 1
+            entry.batch.payloads[entry.position] = OVER
             batches.append(entry.batch.id)
             positions.append(entry.position)
         return frames.HandedBack(self.id, batches, positions)
+
+
+def _seconds(error: BaseException) -> float:
+    try:
+        after = error.after  # type: ignore[attr-defined]
+        return float(after) if after is not None and 0 <= after < math.inf else -1.0
+    except BaseException:  # noqa: BLE001  # the user may have put anything there, and made the rest a subclass
+        return -1.0
 
 
 class MarkPage:

@@ -87,12 +87,13 @@ class Coroutines(Crew):
         else:
             self._end(entry, value)
 
-    def _launch(self, entry: Entry, run: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+    def _launch(self, entry: Entry, run: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
         task = self._tasks[entry] = self._place.loop.create_task(run, context=context)
         # A loop holds its tasks weakly, and this crew may be forgotten before the last of them has cleaned up.
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
         task.add_done_callback(functools.partial(self._leave, entry))
+        return task
 
     def _leave(self, entry: Entry, _: object = None) -> None:
         """Nobody waits for its task any more: it is done, or does not care that its time is up.
@@ -234,7 +235,9 @@ class Threads(Coroutines):
         if self._over:
             coroutine.close()
         else:
-            self._launch(entry, self._finish(entry, coroutine), context)
+            task = self._launch(entry, self._finish(entry, coroutine), context)
+            # Its task may have been cancelled before it began.
+            task.add_done_callback(lambda _: coroutine.close())
 
     def _end(self, entry: Entry, value: object, error: BaseException | None = None) -> bool:
         with self._lock:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import groupby
@@ -41,13 +42,17 @@ class Place:
 
 
 class Entry:
-    """One item from its arrival to its end. What it ended with counts once: with its value or error, or too late."""
+    """One item from its arrival to its end. What it ended with counts once: with its value or error, or too late.
 
-    __slots__ = ("_crew", "attempt", "batch", "due", "held", "held_at", "index", "lost", "on_loop", "position",
+    Contexts of tasks and timers that an item left behind keep this alive, but nothing of its job.
+    """
+
+    __slots__ = ("_crew", "_seed", "attempt", "batch", "due", "held", "held_at", "index", "lost", "on_loop", "position",
                  "settled", "started", "timed_out", "timer", "value")  # fmt: skip
 
     def __init__(self, crew: Crew, frame: frames.Batch, position: int, value: object) -> None:
-        self._crew = crew
+        self._crew = weakref.ref(crew)
+        self._seed = crew.seed
         self.batch = frame.batch
         self.attempt = frame.attempt
         self.position = position
@@ -67,13 +72,13 @@ class Entry:
 
     @property
     def job(self) -> object:
-        """What it is one of."""
-        return self._crew
+        """What it is one of; None when that has gone."""
+        return self._crew()
 
     def told(self) -> inside.CurrentItem:
         """Tell which one it is: its index is that in the input of the map inside."""
-        seed = self._crew.seed
-        return inside.CurrentItem(self.index, self.attempt, None if seed is None else inside.seed_of(seed, self.index))
+        seed = None if self._seed is None else inside.seed_of(self._seed, self.index)
+        return inside.CurrentItem(self.index, self.attempt, seed)
 
     def report(self, fraction: float | None, text: str) -> None:
         """Nothing is shown of a map inside a worker: the item that called it reports for all of it."""
@@ -93,8 +98,8 @@ class Entry:
                 return
             self.lost += perf_counter() - self.held_at
             due, self.due = self.due, False
-        if due:
-            self._crew.strike_late(self)
+        if due and (crew := self._crew()) is not None:
+            crew.strike_late(self)
 
     def is_held(self) -> bool:
         """Whether it must not be struck now; it will be, once it is released."""
@@ -220,17 +225,21 @@ class Crew:
 
     def _failed(self, entry: Entry, seconds: float, error: BaseException) -> frames.Failed:
         flags, after = 0, -1.0
-        if entry.timed_out:
-            flags = frames.Failed.MAY_RETRY | frames.Failed.TIMED_OUT
-        elif isinstance(error, inside.Retry):
+        if isinstance(error, inside.Retry):
             flags, after = frames.Failed.MAY_RETRY, -1.0 if error.after is None else error.after
         elif _payload.may_retry(error, self._held.retry_on):
             flags = frames.Failed.MAY_RETRY
+        if entry.timed_out:
+            flags |= frames.Failed.TIMED_OUT
         data = self._held.dump(error, keep=True)
         return frames.Failed(self._job, entry.batch, entry.position, seconds, flags, after, data)
 
 
-def _timed_out(seconds: float, cause: BaseException | None) -> ItemTimeout:
+def _timed_out(seconds: float, ended: BaseException | None) -> ItemTimeout:
+    """What an item ends with whose time was up; ``ended`` is what it did end with, None for a value."""
     error = ItemTimeout(f"it did not end within {seconds:g} s")
-    error.__cause__ = cause
+    if ended is not None:
+        # It shows the line at which the item hung.
+        error.__traceback__ = ended.__traceback__
+        error.__context__ = ended.__context__ if isinstance(ended, asyncio.CancelledError) else ended
     return error
