@@ -178,6 +178,7 @@ def check_one(case: Case, index: int, got: object) -> None:
 
 def check_all(case: Case, got: Sequence[object]) -> None:
     """A complete result."""
+    assert case.breaks_after is None
     assert len(got) == len(case.read)
     for index, value in enumerate(got):
         check_one(case, index, value)
@@ -186,7 +187,7 @@ def check_all(case: Case, got: Sequence[object]) -> None:
 def check_error(case: Case, error: BaseException) -> None:
     """What a job raised is the error of one of its items, where it may, or of its input."""
     possible = {outcome.error for outcome in case.outcomes if case.raises}
-    if case.breaks_after is not None and case.breaks_after <= len(case.scripts):
+    if case.breaks_after is not None:
         possible.add(InputBroke)
     assert type(error) in possible
 

@@ -19,8 +19,8 @@ import pytest
 
 from aiopool import Failure, JobCancelled, NotPicklable, current_item, current_worker, per_worker, pmap
 from tests.pool import work
-from tests.pool.board import DEADLINE, Board
-from tests.pool.pools import rested, shortly
+from tests.pool.board import DEADLINE, Board, stays
+from tests.pool.pools import children, rested, shortly
 from tests.pool.scripts import run, script
 
 # --- four kinds ------------------------------------------------------------------------------------------------------
@@ -188,9 +188,10 @@ def test_the_opening_is_not_charged_to_the_timeout_of_an_item(fresh, kind):
     assert isinstance(late.error, TimeoutError)
 
 
-def test_the_cancel_of_a_job_waits_until_its_resource_is_open(fresh, board: Board):
-    """What was being opened serves the next job, and is not opened twice."""
-    pool = fresh(1, grace=20)
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_the_cancel_of_a_job_waits_until_its_resource_is_open(fresh, board: Board, kind):
+    """However long that takes: the worker is not killed, what was being opened serves the next job."""
+    pool = fresh(1, grace=1.0)
 
     @per_worker
     async def slow() -> str:
@@ -198,21 +199,34 @@ def test_the_cancel_of_a_job_waits_until_its_resource_is_open(fresh, board: Boar
         await board.wait_async("go")
         return "open"
 
-    async def use(_: int) -> str:
-        try:
-            return await slow()
-        finally:
-            board.mark("left")
+    @per_worker
+    def slow_def() -> str:
+        board.mark("opening", os.getpid())
+        board.wait("go")
+        return "open"
 
-    job = pool.map(use, range(10))
-    board.wait("opening")
+    async def use(x: int) -> str:
+        value = await slow()
+        board.mark("got it", x)
+        await asyncio.sleep(30 if x == 0 else 0)
+        return value
+
+    def use_def(x: int) -> str:
+        value = slow_def()
+        board.mark("got it", x)
+        time.sleep(30 if x == 0 else 0)
+        return value
+
+    fn = use if kind == "async def" else use_def
+    job = pool.map(fn, [0])
+    (pid,) = board.wait("opening")
     job.cancel()
     with pytest.raises(JobCancelled):
         job.result(DEADLINE)
-    following = pool.map(use, range(3))
+    stays(lambda: int(pid) in children(), 2.0, "the worker lives")
     board.mark("go")
-    assert following.result(DEADLINE) == ["open"] * 3
-    assert len(board.marks("opening")) == 1
+    assert pool.map(fn, [1, 2]).result(DEADLINE) == ["open"] * 2
+    assert board.marks("opening") == [pid]
 
 
 def test_an_item_that_gives_up_waiting_leaves_the_opening_to_the_others(fresh, board: Board):

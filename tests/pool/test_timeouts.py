@@ -271,6 +271,10 @@ def test_loading_the_function_is_no_items_time(pool, board: Board):
 class SlowToLoad:
     """A callable that takes its time to be made."""
 
+    def __call__(self, x: int) -> int:
+        """Stand here, to be taken for a function."""
+        raise NotImplementedError
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_slowly, (3 * SOON,)
 
@@ -307,18 +311,15 @@ def test_a_thread_that_does_not_end_costs_its_worker_and_nobody_else(fresh, boar
 
     def item(x: int) -> int:
         board.mark("ran", x)
-        if x == 0:
-            time.sleep(3600)
-        board.wait("go")
+        time.sleep(0.3 if x else 3600)
         return x
 
-    job = pool.map(item, range(4), timeout=1, concurrency=4, on_error="return")
-    board.wait("ran", 5)
-    board.mark("go")
-    results = job.result(DEADLINE)
+    results = pool.map(item, range(30), timeout=1, concurrency=4, on_error="return").result(DEADLINE)
     assert isinstance(results[0].error, ItemTimeout)
-    assert results[1:] == [1, 2, 3]
-    assert board.marks("ran").count("0") == 1
+    assert results[1:] == list(range(1, 30))
+    ran = board.marks("ran")
+    assert ran.count("0") == 1
+    assert len(ran) > 30  # some were struck down with it
 
 
 # --- a loop that is held ---------------------------------------------------------------------------------------------
@@ -489,14 +490,14 @@ def test_the_item_that_waits_leaves_nothing_behind_in_the_worker(pool):
             await asyncio.sleep(0)
         return len(x)
 
-    def count(_: int) -> int:
+    def count() -> int:
         import gc
 
         gc.collect()
         return sum(type(each) is Kept for each in gc.get_objects())
 
     assert pool.map(times, [Kept() for _ in range(20)], timeout=60).result(DEADLINE) == [1] * 20
-    until(lambda: pool.broadcast(count, 0).result(DEADLINE) == [0, 0], what="the arguments are gone")
+    until(lambda: pool.broadcast(count).result(DEADLINE) == [0, 0], what="the arguments are gone")
 
 
 class Kept(list):  # type: ignore[type-arg]
