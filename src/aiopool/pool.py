@@ -88,7 +88,8 @@ class Pool:
     second, and is as long as before, for the same.)
 
     ``nested_loops=True`` lets a coroutine in a worker call code that itself says ``asyncio.run(...)`` or
-    ``loop.run_until_complete(...)``; other items of the worker go on meanwhile.
+    ``loop.run_until_complete(...)``; other items of the worker go on meanwhile. Such runs lie upon each other: one
+    that has ended returns when those that its worker began later have.
     """
 
     def __init__(

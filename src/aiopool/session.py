@@ -161,9 +161,10 @@ def pmap(
       above it, a ``def`` runs in threads of its worker. Default: one per worker for a ``def``, else 100 or 4 per
       worker, whichever is more.
     - ``timeout``: seconds per attempt, from its start; it ends as :class:`ItemTimeout`.
-    - ``retries``: how often an item that failed may run again, after an exception of ``retry_on`` (a class or a tuple
-      of them; never NameError, ImportError or SyntaxError) or a timeout. ``backoff``: seconds before that; by default
-      0.5 s, doubling to 30 s, each time a random part of it. ``raise aiopool.Retry(after=30)`` says it in ``fn``.
+    - ``retries``: how often an item that failed may run again, after an exception of ``retry_on``: a class or a tuple
+      of them, by default all; never after NameError, ImportError or SyntaxError. ``backoff``: seconds before that, by
+      default 0.5 s, doubling to 30 s, each time a random part of it. ``raise aiopool.Retry(after=30)`` in ``fn`` says
+      it itself.
     - ``rate``: starts per second over the whole job, every attempt counted.
     - ``on_error``: ``"raise"``: the first failure stops the job and is raised at the await; ``"return"``: a
       :class:`Failure` stands in the item's place.

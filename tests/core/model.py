@@ -63,18 +63,18 @@ class Job:
         self.ends.setdefault(index, []).append(how)
         self.places[index] = "ended"
 
-    def fail_item(self, index: int, now: float, how: str, *, again: bool, after: float | None, chance: float) -> None:
-        """An attempt has failed: the item rests, or that was its end."""
+    def fail_item(self, index: int, now: float, *, again: bool, after: float | None, chance: float) -> bool:
+        """An attempt has failed: the item rests; False if that was its last."""
         self.fails[index] += 1
         if not again or self.fails[index] > self.opened.retries:
-            self.end_item(index, how)
-            return
+            return False
         if after is None:
             after = self.opened.backoff
         if after is None:
             after = chance * min(30.0, 0.5 * 2 ** (self.fails[index] - 1))
         self.rests[index] = now + after
         self.places[index] = "resting"
+        return True
 
 
 Spot = tuple[int, int]
@@ -219,7 +219,8 @@ class Model:
         job, items = self.batches[fact.batch]
         if job.running:
             index, again = items[fact.position], fact.may_retry
-            job.fail_item(index, self.now, "failed", again=again, after=fact.after, chance=fact.chance)
+            if not job.fail_item(index, self.now, again=again, after=fact.after, chance=fact.chance):
+                job.end_item(index, "failed")
             self.deaths = 0
 
     def _left(self, worker: int, batch: int, position: int, place: str) -> None:
@@ -248,7 +249,8 @@ class Model:
                 spot, index = (batch, position), items[position]
                 if spot in late and job.running and (innocent or not job.opened.rerun_lost):
                     again = job.opened.retry_timeouts
-                    job.fail_item(index, self.now, "timed out", again=again, after=None, chance=fact.chance)
+                    if not job.fail_item(index, self.now, again=again, after=None, chance=fact.chance):
+                        job.places[index] = "late"
                 else:
                     job.places[index] = "lost" if spot in fact.running or spot in late else "back"
 
@@ -261,7 +263,7 @@ class Model:
         audit(self.ledger)
         for job in self.jobs.values():
             if job.running:
-                stranded = [index for index, place in job.places.items() if place in {"back", "lost"}]
+                stranded = [index for index, place in job.places.items() if place in {"back", "lost", "late"}]
                 assert not stranded, f"nobody cares for items {stranded} of job {job.id}"
 
     # --- what the ledger orders --------------------------------------------------------------------------------------
@@ -310,12 +312,15 @@ class Model:
         worker.inbox.append(order)
 
     def _check_rate(self, worker: Worker, job: Job, count: int, lanes: int) -> None:
-        """Over any time that ends now no more has started than the rate allows, and one batch."""
+        """Over any time that ends now no more has started than the rate allows, and one batch.
+
+        But for what an alarm was late, so that many that are a little late do not add up.
+        """
         rate, started = job.opened.rate, 0
-        assert count <= max(1, rate * policy.BATCH_SECONDS)
+        assert count <= max(1, rate * policy.RATED_SECONDS)
         for time, before in reversed(job.sent):
             started += before
-            assert started <= rate * (self.now - time) + 1e-6, "more starts than the rate allows"
+            assert started <= rate * (self.now - time + policy.RATED_SECONDS) + 1e-6, "more starts than the rate allows"
         job.sent.append((self.now, count))
         out = sum(len(held) for batch, held in worker.held.items() if self.batches[batch][0] is job)
         assert out == 0 or out + count <= lanes, "what is sent at a rate starts when it is sent"
@@ -399,7 +404,8 @@ class Model:
     def _on_settle_timed_out(self, order: f.SettleTimedOut) -> None:
         job = self._running_job(order.job)
         assert job.opened.timeout is not None
-        assert job.ends[order.index] == ["timed out"]
+        assert job.places[order.index] == "late"
+        job.end_item(order.index, "timed out")
         self._check_settled(job, order.index, order.attempts)
 
     @staticmethod

@@ -26,13 +26,13 @@ class Counted:
         self.batches = itertools.count(1)
         self.starting: list[int] = []
 
-    def tell(self, fact: f.Fact) -> int:
+    def tell(self, fact: f.Fact, now: float = 0.0) -> int:
         """Tell the ledger; how many lines that took."""
         self.lines = 0
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
-            orders = self.ledger.tell(fact, 0.0)
+            orders = self.ledger.tell(fact, now)
         finally:
             sys.settrace(before)
         self.sent.extend(order for order in orders if isinstance(order, f.SendBatch))
@@ -50,9 +50,9 @@ class Counted:
         """Open a job, of one item per worker if it does not say otherwise."""
         return self.tell(f.JobOpened(job, kind, None, options.pop("concurrency", None), **options))
 
-    def supply(self, job: int, count: int) -> int:
+    def supply(self, job: int, count: int, first: int = 0) -> int:
         """One batch of so many items is ready."""
-        return self.tell(f.Supplied(job, next(self.batches), range(count)))
+        return self.tell(f.Supplied(job, next(self.batches), range(first, first + count)))
 
     def start(self) -> None:
         """Every worker is ready."""
@@ -63,6 +63,11 @@ class Counted:
         """The batch that was sent first ends; it took a second."""
         order = self.sent.popleft()
         return self.tell(f.Finished(order.worker, order.batch, range(count), 1.0))
+
+    def fail(self, rest: float) -> int:
+        """The item that was sent first fails, and rests for so long."""
+        order = self.sent.popleft()
+        return self.tell(f.ItemFailed(order.worker, order.batch, 0, 1.0, may_retry=True, after=rest))
 
 
 def busy(size: int, count: int, kind: f.Kind = "def", concurrency: int | None = None) -> Counted:
@@ -104,6 +109,38 @@ def test_the_end_of_a_batch_costs_the_same_with_a_thousand_other_jobs():
     for job in range(2, 1002):
         crowded.open(job)
     assert settled(crowded, 10)[10] <= 1.2 * alone
+
+
+def test_an_item_that_rests_costs_the_same_with_a_thousand_others_that_do():
+    """When it fails and when its rest is over; and while it rests, nothing."""
+
+    def cost(resting: int) -> tuple[int, int]:
+        pool = Counted(2)
+        pool.open(1, concurrency=2, batch=1, window=1 << 40, retries=1)
+        for number in range(resting + 4):
+            pool.supply(1, 1, number)
+        pool.start()
+        for number in range(resting):
+            pool.fail(1000.0 + number)
+        return pool.fail(10.0), pool.tell(f.TimePassed(), 10.0)
+
+    few, many = cost(10), cost(1000)
+    assert many[0] <= 1.2 * few[0]
+    assert many[1] <= 1.2 * few[1]
+
+
+def test_an_alarm_of_a_job_that_has_a_rate_costs_the_same_with_64_workers_as_with_two():
+    """There may be a hundred of them in a second, and workers are looked at when one of them is late."""
+
+    def cost(size: int) -> int:
+        pool = busy(size, 10)
+        pool.open(2, concurrency=size, batch=1, window=1 << 40, rate=100.0)
+        pool.supply(2, 1)
+        while pool.sent[-1].job == 1:
+            pool.finish(10)
+        return pool.tell(f.TimePassed(), 0.01)
+
+    assert cost(64) <= 1.2 * cost(2)
 
 
 @pytest.mark.parametrize("kind", ["def", "async"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiopool._core import facts as f
+from aiopool._core import policy
 from tests.core.world import World, loads, ready_pool
 
 
@@ -27,22 +28,24 @@ def play(world: World, seconds: float, *, take: float = 0.01) -> int:
     return starts(world) - before
 
 
-@pytest.mark.parametrize(("rate", "kind"), [(0.5, "def"), (3.0, "async"), (50.0, "def"), (1000.0, "async")])
-def test_a_job_starts_as_many_items_a_second_as_its_rate_says(rate, kind):
+@pytest.mark.parametrize(
+    ("rate", "kind", "seconds"), [(0.5, "def", 10.0), (3.0, "async", 10.0), (50.0, "def", 3.0), (1000.0, "async", 1.0)]
+)
+def test_a_job_starts_as_many_items_a_second_as_its_rate_says(rate, kind, seconds):
     """The first at once, and then no fewer."""
     world = ready_pool(4, kind)
     world.open(kind, 100_000, rate=rate)
-    batch = max(1, int(rate * 0.02))
-    expected = rate * 10
-    assert expected - batch <= play(world, 10.0) <= expected + batch
+    batch = max(1, int(rate * policy.RATED_SECONDS))
+    expected = rate * seconds
+    assert expected - batch <= play(world, seconds) <= expected + batch
 
 
-def test_a_batch_of_a_job_with_a_rate_is_a_fiftieth_of_a_second_also_where_the_user_says_more():
+def test_a_batch_of_a_job_with_a_rate_is_a_hundredth_of_a_second_also_where_the_user_says_more():
     """Whatever is sent together starts together."""
     world = ready_pool(1, "async")
     world.open("async", 1000, concurrency=200, rate=500.0, batch=100)
     play(world, 0.5)
-    assert {len(items) for job, items in world.batches.values() if job.opened.rate} == {10}
+    assert {len(items) for job, items in world.batches.values() if job.opened.rate} == {5}
 
 
 def test_no_batch_is_larger_than_what_its_worker_steps_at_once():
@@ -76,6 +79,22 @@ def test_nothing_waits_in_line_at_a_worker():
     world.ring()
     world.calm()
     assert loads(world) == [1]
+
+
+def test_alarms_that_come_a_little_late_do_not_add_up():
+    """A rate of fifty is fifty, also where the pool's own thread is slow. What is later than that is lost."""
+    for late, expected in ((0.008, 50), (0.02, 25)):
+        world = ready_pool(1, "async")
+        world.open("async", 10_000, rate=50.0)
+        world.calm()
+        begun = world.now
+        while world.now < begun + 5.0:
+            world.now, world.alarm = world.alarm + late, None
+            world.tell(f.TimePassed())
+            world.calm()
+            while world.finish_one():
+                world.calm()
+        assert starts(world) == pytest.approx(5 * expected, abs=3)
 
 
 def test_a_pause_saves_up_nothing():
@@ -119,7 +138,7 @@ def test_items_that_have_rested_travel_in_batches_as_small_as_others():
     job = world.open("async", 200, concurrency=200, rate=500.0, retries=1, backoff=0.5, flaky=flaky)
     world.play_out()
     assert job.how == "done"
-    assert max(len(items) for book, items in world.batches.values() if book is job) == 10
+    assert max(len(items) for book, items in world.batches.values() if book is job) == 5
 
 
 def test_an_item_of_a_job_with_a_rate_runs_alone_too_when_it_is_a_suspect():

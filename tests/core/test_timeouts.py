@@ -142,6 +142,22 @@ def test_an_item_that_times_out_at_its_last_attempt_ends_so():
     assert job.how == "done"
 
 
+def test_two_items_that_were_late_at_a_worker_are_one_failure_of_a_job_that_ends_at_the_first():
+    """Nothing of a job follows its end."""
+    world = ready_pool(1, "async")
+    job = world.open("async", 3, timeout=5.0)
+    world.calm()
+    worker = world.at(0)
+    worker.stubborn = True
+    late(world, job, 0)
+    late(world, job, 2)
+    while not worker.killed:
+        assert world.ring()
+    world.calm()
+    assert job.how == "failed"
+    assert world.orders(f.SettleTimedOut) == [f.SettleTimedOut(job.id, 0, worker.id, 1)]
+
+
 def test_a_timeout_that_retry_on_does_not_name_is_the_end_of_its_item():
     """However many attempts were left."""
     world = ready_pool(1)

@@ -42,7 +42,7 @@ WORKER_STANDARD = {
     "_opcode", "_opcode_metadata", "_operator", "_pickle", "_posixsubprocess", "_queue", "_scproxy", "_signal",
     "_sitebuiltins", "_socket", "_sre", "_ssl", "_stat", "_string", "_struct", "_thread", "_tokenize", "_typing",
     "_uuid", "_warnings", "_weakref", "_weakrefset", "abc", "array", "atexit", "binascii", "builtins", "codecs",
-    "copyreg", "encodings", "errno", "fcntl", "genericpath", "io", "itertools", "keyword", "marshal", "math",
+    "copyreg", "encodings", "errno", "fcntl", "gc", "genericpath", "io", "itertools", "keyword", "marshal", "math",
     "mmap", "operator", "os", "posix", "posixpath", "reprlib", "site", "stat", "sys", "time", "weakref",
     "zipimport", "zlib",
     # What ours, asyncio and cloudpickle ask for.

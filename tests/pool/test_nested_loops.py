@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 import time
 from typing import Any
 
 import pytest
 
-from aiopool import OptionError, Pool, per_worker
+from aiopool import ItemTimeout, OptionError, Pool, current_item, per_worker
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import children, ended, shortly, still_works
@@ -140,8 +139,6 @@ async def test_others_go_on_while_one_nests(nesting, board: Board):
     """And each keeps its own task and context."""
 
     async def item(x: int) -> int:
-        mine: contextvars.ContextVar[int] = contextvars.ContextVar("mine")
-        mine.set(x)
         task = asyncio.current_task()
         if x == 0:
             board.mark("inside")
@@ -152,7 +149,7 @@ async def test_others_go_on_while_one_nests(nesting, board: Board):
             await asyncio.sleep(0.001)
             board.mark("done")
         assert asyncio.current_task() is task
-        return mine.get()
+        return current_item().index
 
     job = nesting.map(item, range(10), concurrency=20, batch=10)
     assert await shortly(job) == list(range(10))
@@ -244,6 +241,20 @@ async def test_timeouts_of_asyncio_end_what_is_nested(nesting):
         return [*told, str(task.cancelling())]
 
     assert await shortly(nesting.map(item, range(3))) == [["inside", "around", "0"]] * 3
+
+
+async def test_the_timeout_of_an_item_ends_what_is_nested(nesting):
+    """The others, which nest as well, have their values, and the worker lives."""
+    pids = set(await shortly(nesting.broadcast(work.pid)))
+
+    async def item(x: int) -> int:
+        await asyncio.sleep(0.001)
+        return old_code(x, 3600 if x % 4 == 1 else 0.01)
+
+    values = await shortly(nesting.map(item, range(12), timeout=0.5, on_error="return"))
+    assert [type(values[x].error) for x in (1, 5, 9)] == [ItemTimeout] * 3
+    assert [values[x] for x in (0, 2, 3, 4, 6, 7, 8, 10, 11)] == [0, 2, 3, 4, 6, 7, 8, 10, 11]
+    assert set(await shortly(nesting.broadcast(work.pid))) == pids
 
 
 async def test_a_task_group_that_fails_ends_what_is_nested(nesting):

@@ -26,6 +26,12 @@ DEAF_SECONDS = 0.25
 LINGER_SECONDS = 5.0
 """How long a worker beyond the pool's size stays without work: the next cell may want it, and starting one is slow."""
 
+RATED_SECONDS = 0.01
+"""Of a job with a rate so much of it is sent at once, and an alarm that comes so late is made up for; nothing else is.
+
+Over any time no more starts than the rate allows in it, in this, and one batch.
+"""
+
 SILENCE_SECONDS = 1.0
 """How long after an item's time was over its worker may say nothing of it, before it is asked whether it is there."""
 
@@ -76,7 +82,12 @@ def batch_size(kind: Kind, *, share: int, width: int, size: int | None, mean: fl
 
 def rated_size(rate: float, share: int) -> int:
     """How many items of a job with a rate may start at once, on a worker that steps ``share`` of them at a time."""
-    return max(1, min(share, int(rate * BATCH_SECONDS)))
+    return max(1, min(share, int(rate * RATED_SECONDS)))
+
+
+def next_start(since: float, now: float, count: int, rate: float) -> float:
+    """When the next start is due after ``count`` that were due at ``since`` and begin now."""
+    return (since if now - since <= RATED_SECONDS else now) + count / rate
 
 
 def backoff(attempt: int, chance: float) -> float:

@@ -127,9 +127,9 @@ class Spread:
 
     def _goes(self, job: JobBook) -> bool:
         """Whether something is ready and may be sent, room aside. What must run alone is not overtaken at a rate."""
-        if job.opened.rate is None:
+        if job.opened.rate is None or not job.ready:
             return bool(job.ready)
-        return bool(job.ready) and not job.alone and job.may_start(self._books.now)
+        return not job.alone and job.may_start(self._books.now)
 
     def _has_lanes(self, job: JobBook) -> bool:
         """Whether it is worth while to look for a worker. A job of one item per worker has a lane for each of them."""
@@ -191,8 +191,7 @@ class Spread:
         self._books.enter(worker, batch, lanes)
         self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes, batch.attempt))
         if job.opened.rate is not None:
-            # What was not used is lost: no burst after a pause.
-            job.next_at = self._books.now + len(batch.items) / job.opened.rate
+            job.next_at = policy.next_start(job.next_at, self._books.now, len(batch.items), job.opened.rate)
             self._books.wait(job, job.next_at)
         if job.opened.timeout is not None:
             self._books.due(self._books.now + job.opened.timeout + policy.SILENCE_SECONDS)

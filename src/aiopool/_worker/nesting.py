@@ -16,6 +16,7 @@ import nest_asyncio2
 
 if TYPE_CHECKING:
     from aiopool._worker.runner import Runner
+    from aiopool._worker.work import Entry
 
 DEEPEST = 50
 """How many nested runs may lie upon each other; at that depth no further item is stepped before one has ended."""
@@ -56,6 +57,8 @@ class Nesting:
         turning = clock.turning - monotonic()
         # Whoever cancels the task cancels what it waits for; that is how asyncio.timeout ends it, too.
         waited_for, task._fut_waiter = task._fut_waiter, inner  # noqa: SLF001
+        beneath = _Beneath(held[0])
+        inner.add_done_callback(beneath)
         self._depth += 1
         if self._loop._stopping:  # noqa: SLF001
             # It was told to within this turn of it, before this step.
@@ -70,6 +73,7 @@ class Nesting:
             task._fut_waiter = waited_for  # noqa: SLF001
             runner.stepping, slots[0] = held
             clock.turning = turning + monotonic()
+            beneath.end()
             if self._must_stop and not self._depth:
                 self._must_stop = False
                 self._stop()
@@ -94,3 +98,22 @@ class Nesting:
             if not ready and before:
                 return  # It was called because something was ready, and must not wait for what is not.
         self._once()
+
+
+class _Beneath:
+    """Holds an item whose nested run is done, but not the ones that lie upon it: they are not on its time."""
+
+    def __init__(self, entry: Entry | None) -> None:
+        self._entry = entry
+        self._holds = False
+
+    def __call__(self, _: object) -> None:
+        if self._entry is not None:
+            self._entry.hold()
+            self._holds = True
+
+    def end(self) -> None:
+        """It goes on."""
+        entry, self._entry = self._entry, None
+        if entry is not None and self._holds:
+            entry.release()
