@@ -13,7 +13,7 @@ import pytest
 from aiopool import InputError, JobCancelled, JobStopped, ResultsConsumed
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import shortly
+from tests.pool.pools import our_threads, shortly
 
 MANY = 20_000
 
@@ -196,3 +196,19 @@ def test_what_was_handed_out_and_let_go_cannot_be_retried(pool):
     assert list(job) == [0, 2, 4]
     with pytest.raises(ResultsConsumed, match="3 results"):
         job.retry()
+
+
+def test_an_async_input_whose_job_ends_early_ends_without_a_word(pool, capfd):
+    """From sync code it is read on a thread, where nobody would catch its cancellation."""
+
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(1000):
+            yield number
+        await asyncio.sleep(3600)
+
+    job = pool.map(work.double, numbers(), window=10)
+    assert next(iter(job)) == 0
+    name = f"aiopool-feeder-{job.id}"
+    job.cancel()
+    until(lambda: job.done() and name not in our_threads())
+    assert capfd.readouterr().err == ""

@@ -156,7 +156,7 @@ class Feeder:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._start(lambda: asyncio.run(self._pump(values)))
+            self._start(self._pump_here, values)
         else:
             self._pumping = loop.create_task(self._pump(values), context=self._context)
 
@@ -281,6 +281,11 @@ class Feeder:
             self._recoder.put(self._job, range(first, first + len(part)), part, self._encode)
 
     # --- async -----------------------------------------------------------------------------------------------------
+
+    def _pump_here(self, values: AsyncIterable[object]) -> None:
+        # It is cancelled when the job ends; nobody is there for the error, and the job has been told.
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._pump(values))
 
     async def _pump(self, values: AsyncIterable[object]) -> None:
         self._pumping = asyncio.current_task()
