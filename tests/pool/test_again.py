@@ -202,11 +202,10 @@ def test_an_async_input_whose_job_ends_early_ends_without_a_word(pool, capfd):
     """From sync code it is read on a thread, where nobody would catch its cancellation."""
 
     async def numbers() -> AsyncIterator[int]:
-        for number in range(1000):
-            yield number
+        yield 0
         await asyncio.sleep(3600)
 
-    job = pool.map(work.double, numbers(), window=10)
+    job = pool.map(work.double, numbers())
     assert next(iter(job)) == 0
     name = f"aiopool-feeder-{job.id}"
     job.cancel()

@@ -217,6 +217,26 @@ def test_cleaning_up_may_await_and_is_struck_by_nothing_else(pool, board: Board)
     still_works(pool)
 
 
+def test_the_item_after_one_that_was_struck_still_feels_its_jobs_cancel(fresh, board: Board):
+    """A lane that had its CancelledError by the signal is not used again."""
+    pool = fresh(1)
+
+    async def item(x: int) -> None:
+        while x == 0:
+            pass
+        board.mark("waiting")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            board.mark("felt it")
+
+    job = pool.map(item, range(2), timeout=1.5, concurrency=1, batch=2, on_error="return")
+    board.wait("waiting")
+    job.cancel()
+    board.wait("felt it", seconds=1)
+    still_works(pool)
+
+
 async def test_a_timeout_of_the_items_own_is_an_ordinary_error(pool):
     """It is the TimeoutError that asyncio raises, also where ours would come a moment later."""
 
