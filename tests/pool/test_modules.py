@@ -62,7 +62,7 @@ async def test_the_next_job_uses_the_edited_module(fresh, helper):
     assert await shortly(pool.submit(helper.use)) == "three"
     helper.write("four")
     assert await shortly(pool.broadcast(helper.use)) == ["four", "four"]
-    until(lambda: len(children()) == 2, what="the older workers have left")
+    until(lambda: len(pool.workers) == 2, what="the older workers have left")
 
 
 async def test_a_function_of_the_module_itself_is_the_new_one(fresh, helper):

@@ -69,6 +69,8 @@ class Driver:
         self._job_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
+        # Of its own: it spreads retries in time, and must not disturb what a user draws from a seeded `random`.
+        self._chance = random.Random().random  # noqa: S311
         self._endings = Endings(self._runs, self._workers, self._feeders)
         self._failing = False
         self._alarm: Any = None
@@ -322,15 +324,14 @@ class Driver:
                     may_retry=bool(frame.flags & frames.Failed.MAY_RETRY),
                     timed_out=bool(frame.flags & frames.Failed.TIMED_OUT),
                     after=frame.after if frame.after >= 0 else None,
-                    chance=random.random(),  # noqa: S311 - it spreads retries in time
+                    chance=self._chance(),
                 )
             )
         finally:
             self._endings.failed = None
 
     def _on_death(self, worker: WorkerProxy) -> None:
-        chance = random.random()  # noqa: S311 - the same
-        self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping(), chance))
+        self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping(), self._chance()))
         del self._workers[worker.id]
         self._modules.forget(worker.id)
         if self._ledger.state == "closed":
