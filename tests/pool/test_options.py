@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 import signal
 import time
+from dataclasses import fields
 
 import pytest
 
-from aiopool import Failure, ItemTimeout, Retry, current_item, current_worker
+from aiopool import Failure, ItemTimeout, Pool, Retry, current_item, current_worker, pmap
+from aiopool.options import MapKeywords, MapOptions
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, stays, until
 from tests.pool.pools import shortly
@@ -19,6 +22,14 @@ from tests.pool.pools import shortly
 def started_at(board: Board) -> list[float]:
     """When attempts began, in order."""
     return sorted(map(float, board.marks("started")))
+
+
+def test_every_way_to_write_a_map_has_every_option():
+    """In the signatures that editors read, in those that type checkers read, and in the checks."""
+    options = [field.name for field in fields(MapOptions)]
+    for function, first in ((pmap, 2), (Pool.map, 3)):
+        assert list(inspect.signature(function).parameters)[first:-1] == options
+    assert {*MapKeywords.__annotations__, "on_error", "unpack"} == set(options)
 
 
 # --- concurrency -----------------------------------------------------------------------------------------------------
@@ -250,7 +261,7 @@ def test_seeded_results_are_the_same_on_any_number_of_workers_and_after_any_acci
     assert fresh(1).map(draw, range(40), seed=8, retries=2).result(DEADLINE) != results[0]
 
 
-# --- where an item runs ------------------------------------------------------------------------------------------------
+# --- where an item runs ----------------------------------------------------------------------------------------------
 
 
 async def test_a_worker_has_a_stable_place(fresh):
