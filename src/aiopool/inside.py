@@ -27,8 +27,9 @@ class Retry(Exception):
     """
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        __tracebackhide__ = True
         if after is not None and not 0 <= after < math.inf:
-            raise ValueError(f"Retry(after={after!r}): after must be a number of seconds")
+            raise ValueError(f"Retry(after={after!r}): after must be a number of seconds, 0 or more")
         super().__init__(*([reason] if reason else []))
         self.after = after
 
@@ -152,6 +153,9 @@ def report(fraction: float | None = None, text: str = "") -> None:
 
     ``fraction`` is from 0 to 1, or None for a text alone. Outside a pool nothing happens but the check.
     """
+    __tracebackhide__ = True
+    if isinstance(fraction, str):
+        raise TypeError(f"report({fraction!r}): the fraction comes first; for a text alone write report(text=...)")
     if fraction is not None:
         fraction = float(fraction)
         if not 0 <= fraction <= 1:

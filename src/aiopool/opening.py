@@ -135,7 +135,7 @@ class Opening:
             brought=[((0,), self.encoding(function)((call,)))],
             surface=self._surface(function.name, progress=False),
         )
-        return self._open(spec, Results(1), None, on_error="raise", again=again)
+        return self._open(spec, Results(1), None, on_error="raise", again=again, label=_arguments)
 
     def broadcast(self, function: _payload.FunctionBlob, size: int) -> Job[Any]:
         """A job of one call for each of ``size`` workers."""
@@ -153,7 +153,8 @@ class Opening:
             brought=[((index,), call) for index in range(size)],
             surface=self._surface(function.name, progress=False),
         )
-        return self._open(spec, Results(size), None, on_error="raise", again=_no_retry)
+        written = f"{function.name}()"
+        return self._open(spec, Results(size), None, on_error="raise", again=_no_retry, label=lambda _: written)
 
     def _open(
         self,
@@ -291,6 +292,12 @@ def _flags(function: _payload.FunctionBlob) -> int:
 
 def _kind(function: _payload.FunctionBlob) -> Literal["async", "def"]:
     return "async" if function.is_async else "def"
+
+
+def _arguments(call: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
+    """The arguments of a submit as they stand in a call."""
+    args, keywords = call
+    return ", ".join([*map(default_label, args), *(f"{name}={default_label(each)}" for name, each in keywords.items())])
 
 
 def _no_retry(*_: object) -> Job[Any]:

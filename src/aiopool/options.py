@@ -22,6 +22,8 @@ RetryOn = type[Exception] | tuple[type[Exception], ...]
 
 NEAR_MISSES: Mapping[str, str] = {
     "n_jobs": "configure(workers=...) or concurrency=...",
+    "n_workers": "configure(workers=...) or concurrency=...",
+    "num_workers": "configure(workers=...) or concurrency=...",
     "max_workers": "configure(workers=...) or concurrency=...",
     "processes": "configure(workers=...) or concurrency=...",
     "workers": "configure(workers=...) or concurrency=...",
@@ -33,7 +35,9 @@ NEAR_MISSES: Mapping[str, str] = {
     "max_concurrency": "concurrency=...",
     "limit": "concurrency=... or rate=...",
     "rate_limit": "rate=...",
+    "retry": "retries=...",
     "max_retries": "retries=...",
+    "max_attempts": "retries=..., which counts the attempts after the first",
     "attempts": "retries=..., which counts the attempts after the first",
     "tries": "retries=..., which counts the attempts after the first",
     "delay": "backoff=...",
@@ -59,7 +63,7 @@ def _whole(name: str, value: object, least: int) -> None:
 
 def _seconds(name: str, value: object, *, zero: bool) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise _refuse(name, value, "a number of seconds")
+        raise _refuse(name, value, f"a number of seconds, {'0 or more' if zero else 'more than 0'}")
     if value == 0 and not zero:
         raise _refuse(name, value, "more than 0 seconds")
 
@@ -87,8 +91,13 @@ def _or(word: str | None, check: Callable[[str, object], None]) -> Callable[[str
     """A check that lets one word pass besides."""
 
     def either(name: str, value: object) -> None:
-        if value is not word and not (isinstance(value, str) and value == word):
+        if value is word or (isinstance(value, str) and value == word):
+            return
+        try:
             check(name, value)
+        except OptionError as error:
+            # The other check ends its sentence without knowing of this one's word.
+            raise OptionError(f"{str(error).removesuffix('.')}, or {word!r}.") from None
 
     return either
 

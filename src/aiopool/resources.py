@@ -79,6 +79,7 @@ def per_worker(function: Any) -> Any:
 
     Raises TypeError for what is no function, or one that needs arguments.
     """
+    __tracebackhide__ = True
     if not isinstance(function, types.FunctionType):
         what = "a class" if isinstance(function, type) else f"{function!r}"
         raise TypeError(f"@per_worker stands above a function, not {what}: write a def that returns what it makes")
@@ -117,6 +118,7 @@ class _Resource(Generic[T]):
                 return getattr(self.function, name)
             if name.startswith("_"):  # What libraries look for, also in one that is being unpickled.
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            __tracebackhide__ = True
             title = self.function.__name__
             raise AttributeError(f"{title} is a per-worker resource: write {self._use.format(title)}.{name}")
 
@@ -147,6 +149,7 @@ class AsyncResource(_Resource[T]):
 
     def __call__(self) -> Awaitable[T]:
         """The open resource, to be awaited. Raises RuntimeError where no event loop runs, as in a ``def`` item."""
+        __tracebackhide__ = True
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -183,10 +186,12 @@ class _Asked(Awaitable[T]):
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            __tracebackhide__ = True
             title = self._resource.function.__name__
             raise AttributeError(f"{title}() must be awaited: write (await {title}()).{name}")
 
         async def __aenter__(self) -> NoReturn:
+            __tracebackhide__ = True
             title = self._resource.function.__name__
             raise TypeError(
                 f"{title}() is shared by the items of a worker, none of which may close it: x = await {title}()"

@@ -57,8 +57,9 @@ class WorkerInfo:
 class JobSnapshot:
     """One job at one moment.
 
-    ``total`` is None while an unsized input has not ended; ``elapsed`` is in seconds; ``taken_over`` of the ``done``
-    items come from the job of which this one is a retry. ``retried`` counts attempts beyond an item's first.
+    ``total`` is None while an unsized input has not ended; ``in_flight`` counts items that run, not those that wait in
+    a worker for their turn; ``elapsed`` is in seconds; ``taken_over`` of the ``done`` items come from the job of which
+    this one is a retry. ``retried`` counts attempts beyond an item's first.
     """
 
     id: int

@@ -236,8 +236,11 @@ class Model:
         if not worker.told_ready or not fact.running:
             self.start_troubles += 1
         late = {spot for spot in worker.overdue if self.batches[spot[0]][0].running}
-        if worker.mute and fact.stepping is not None and self._had_its_time(worker, fact.stepping):
-            late.add(fact.stepping)
+        spot = fact.stepping
+        if spot is None and len(fact.running) == 1:
+            (spot,) = fact.running
+        if worker.mute and spot is not None and self._had_its_time(worker, spot):
+            late.add(spot)
         innocent = (worker.killed or worker.hung_up) and (bool(late) or not worker.mute)
         if worker.told_ready and not innocent:
             self.deaths += 1

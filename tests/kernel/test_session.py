@@ -112,6 +112,8 @@ def test_a_second_pool_works_beside_the_shared_one(kernel: Kernel) -> None:
     cell = kernel.run(
         """
         pool = Pool(workers=2, name="second")
+        # On a slow machine one worker could have done it all before the next is up.
+        await asyncio.gather(pool.broadcast(os.getpid), aiopool.get_pool().broadcast(os.getpid))
         mine, shared = await asyncio.gather(pool.map(who, range(8), batch=1), pmap(who, range(8), batch=1))
         [len(set(mine)), len(set(shared)), set(mine) & set(shared)]
         """

@@ -42,9 +42,11 @@ class Deaths:
     def _late(self, worker: WorkerBook, fact: f.WorkerGone) -> set[Spot]:
         """The items whose time was over: that the worker told of, or the one that kept it from telling."""
         late = set(worker.overdue)
-        batch = worker.batches.get(fact.stepping[0]) if worker.mute and fact.stepping is not None else None
-        if batch is not None and fact.stepping is not None and worker.is_silent_about(batch, self._books.now):
-            late.add(fact.stepping)
+        # An item in a thread is not seen being stepped, but where it ran alone it was at work.
+        spot = next(iter(fact.running)) if fact.stepping is None and len(fact.running) == 1 else fact.stepping
+        batch = worker.batches.get(spot[0]) if worker.mute and spot is not None else None
+        if batch is not None and spot is not None and worker.is_silent_about(batch, self._books.now):
+            late.add(spot)
         return late
 
     def _salvage(self, batch: BatchBook, fact: f.WorkerGone, late: set[Spot], *, innocent: bool) -> None:

@@ -147,6 +147,14 @@ class JobBook:
         return policy.UNLIMITED if concurrency is None else concurrency
 
     @property
+    def running(self) -> int:
+        """How many of its items may be running now, as a user counts; the rest of those at workers wait for a lane.
+
+        A worker that leaves has no lanes any more, and takes nothing new: what is there runs.
+        """
+        return sum(member.held if member.lanes else member.out for member in self.crew.values())
+
+    @property
     def complete(self) -> bool:
         """Whether every item of the input has ended."""
         return self.total is not None and self.ended >= self.total

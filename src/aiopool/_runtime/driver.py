@@ -413,7 +413,8 @@ class Driver:
         if run is None or book is None:
             return None
         run.results.retried = book.retried
-        return run.picture("paused" if book.paused else "running", book.in_flight)
+        # Of a paused one everything that is still at workers, until they have handed back what had not started.
+        return run.picture("paused", book.in_flight) if book.paused else run.picture("running", book.running)
 
     def _picture(self) -> PoolSnapshot:
         infos = [self._picture_worker(proxy) for proxy in self._workers.values()]

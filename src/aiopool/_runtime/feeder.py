@@ -301,7 +301,11 @@ class Feeder:
                     return
         except asyncio.CancelledError:
             self._close_part()
-            lost = InputLost(f"reading the input was cancelled after {self._read} items")
+            count = f"{self._read:,} item{'' if self._read == 1 else 's'}"
+            lost = InputLost(
+                f"reading the input was cancelled after {count}: it is read on the event loop that called pmap, and "
+                "asyncio.run(...) cancels what runs on its loop when it returns. Await the job there, or pass a list"
+            )
             self._sink.input_broken(self._job, self._read, lost)
             raise
         except BaseException as error:  # noqa: BLE001  # the user's iterator may raise anything: it ends the input

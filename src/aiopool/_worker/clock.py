@@ -101,8 +101,13 @@ class Clock:
             attempt.task = task
 
     def end(self, attempt: Attempt) -> bool:
-        """The attempt has ended; whether it was overdue. If so Overdue was sent, and how it ended counts no more."""
+        """The attempt has ended; whether it was overdue. If so Overdue was sent, and how it ended counts no more.
+
+        The link thread may not have come to look: another thread of the process has held the GIL, say.
+        """
         with self._lock:
+            if attempt.due <= monotonic() - self._blocked:
+                self._call_overdue(attempt)
             attempt.over = True
             self.attempts.pop(attempt.code, None)
             return attempt.overdue

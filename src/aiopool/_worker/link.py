@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 READ_SIZE = 1 << 20
 FLUSH_SECONDS = 0.01
 INTERRUPT_SECONDS = 0.05
+LONGEST_SECONDS = 86400.0
+"""How long one wait is at most: poll takes an int of milliseconds, which a timeout of a month is beyond."""
 
 
 class Pipes:
@@ -41,6 +43,7 @@ class Pipes:
         os.register_at_fork(after_in_child=self._be_a_clone)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
+        self._unwritten: list[Callable[[], object]] = []
         self._is_clone = False
 
     def _be_a_clone(self) -> None:
@@ -65,6 +68,14 @@ class Pipes:
         if not waiting and self._backlog:
             self.wake()
 
+    def when_written(self, do: Callable[[], object]) -> None:
+        """Do something once all that was sent is in the pipe, where it outlives this process. Any thread."""
+        with self._lock:
+            if self._backlog:
+                self._unwritten.append(do)
+                return
+        do()
+
     def flush(self) -> None:
         """Send what waits, as far as there is room. For the link thread."""
         with self._lock:
@@ -85,6 +96,8 @@ class Pipes:
                     break
                 written -= len(part)
                 self._backlog.popleft()
+        while self._unwritten:
+            self._unwritten.pop()()
 
     def wake(self) -> None:
         """Make the link thread look around."""
@@ -183,7 +196,7 @@ class Link(threading.Thread):
     def _milliseconds(self) -> float | None:
         runner = self._runner
         due = min(self._flush_at, self._interrupt_at, self._modules.due, runner.clock.armed, runner.reports.due)
-        return None if due == inf else max(0.0, (due - monotonic()) * 1e3)
+        return None if due == inf else min(max(0.0, due - monotonic()), LONGEST_SECONDS) * 1e3
 
     def _read(self) -> bool:
         """Take in commands; False when the parent has hung up."""

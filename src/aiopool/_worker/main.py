@@ -46,7 +46,7 @@ def main(commands: int, answers: int, marks: int, parent: int) -> None:
         pipes.send(frame)
 
     surroundings = Surroundings()
-    runner = Runner(send, pipes.wake, MarkPage(marks))
+    runner = Runner(send, pipes.wake, MarkPage(marks), pipes.when_written)
     os.close(marks)
     Link(pipes, runner, surroundings, modules).start()
     if _set_up(runner, pipes, surroundings, modules):

@@ -30,10 +30,16 @@ class Outbox:
     """Values that have not been sent. ``append`` and ``popleft`` of a deque are atomic, so items need no lock."""
 
     def __init__(
-        self, send: Callable[[frames.Frame], None], wake: Callable[[], None], clock: Clock, reports: Reports
+        self,
+        send: Callable[[frames.Frame], None],
+        wake: Callable[[], None],
+        clock: Clock,
+        reports: Reports,
+        mark: Callable[[Entry], None],
     ) -> None:
         self._send = send
         self._wake = wake
+        self._mark = mark
         self._reports = reports
         self._held = clock.held
         self._done: deque[Done] = deque()
@@ -63,7 +69,10 @@ class Outbox:
             self._settle(entry)
         self._done.append((job.id, batch.id, entry.position, seconds, value, blob))
         batch.done += 1
-        if batch.done + batch.back >= batch.size or now - self._flushed > FLUSH_SECONDS:
+        if not job.may_rerun:
+            self.flush()
+            self._mark(entry)
+        elif batch.done + batch.back >= batch.size or now - self._flushed > FLUSH_SECONDS:
             self.flush()
         elif not self._told:
             self._told = True
@@ -111,6 +120,8 @@ class Outbox:
         data = _payload.dump_error(error)
         self.flush()
         self._send(frames.Failed(job.id, batch.id, entry.position, seconds, *verdict, data))
+        if not job.may_rerun:
+            self._mark(entry)
 
     def flush(self) -> None:
         """Send everything that has ended. Called by whoever runs items and, while they are busy, by the link thread."""

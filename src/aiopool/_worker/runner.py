@@ -37,13 +37,19 @@ class Runner:
     ``stepping`` is the item that the main thread is inside of; the link thread reads it.
     """
 
-    def __init__(self, send: Callable[[frames.Frame], None], wake: Callable[[], None], marks: MarkPage) -> None:
+    def __init__(
+        self,
+        send: Callable[[frames.Frame], None],
+        wake: Callable[[], None],
+        marks: MarkPage,
+        when_written: Callable[[Callable[[], object]], None],
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.context = contextvars.copy_context()
         self.marks = marks
         self.clock = Clock(send, wake)
         self.reports = Reports(send, wake)
-        self.outbox = Outbox(send, wake, self.clock, self.reports)
+        self.outbox = Outbox(send, wake, self.clock, self.reports, self._mark_until_written)
         self.stepping: Entry | None = None
         self.interrupted: Entry | None = None
         self.jobs: dict[int, JobRun] = {}
@@ -52,6 +58,7 @@ class Runner:
         self.closing = False
         self._send = send
         self._wake = wake
+        self._when_written = when_written
         self._main = threading.get_ident()
         self._turns: deque[JobRun] = deque()
         self._cancels: deque[JobRun] = deque()
@@ -204,6 +211,12 @@ class Runner:
             # Values that wait here are of batches that the parent forgets with this.
             self.outbox.flush()
             self._send(frames.Dropped(job.id))
+
+    def _mark_until_written(self, entry: Entry) -> None:
+        """An item that may not be begun twice has ended: until that is in the pipe, it dies with this process."""
+        slot = self.marks.take()
+        self.marks.slots[slot] = entry.code
+        self._when_written(lambda: self.marks.give(slot))
 
     # --- coroutines ------------------------------------------------------------------------------------------------
 

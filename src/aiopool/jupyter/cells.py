@@ -99,6 +99,7 @@ class Cells:
             run.inner -= 1
             return
         del self._running[message]
+        run.loops.end()
         try:
             error = None if result is None else result.error_in_exec
             if isinstance(error, STOPS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import opcode
 import sys
@@ -12,6 +13,7 @@ from collections import deque
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+from aiopool._runtime.waiters import TICK
 from aiopool.readers import Reader
 from aiopool.reading import Reading
 
@@ -27,9 +29,15 @@ Place = tuple[CodeType, int]
 
 
 class Loops:
-    """The readers of one run of a cell."""
+    """The readers of one run of a cell.
+
+    While there are any, the event loop ticks: an interrupt only schedules a cancel of the cell, which the event loop
+    does not notice before it wakes by itself, and the body of a loop may be in a long ``await`` of its own.
+    """
 
     def __init__(self) -> None:
+        self._over = False
+        self._ticking = False
         self._thread = threading.get_ident()
         self._task = _task_here()
         self._held: weakref.WeakSet[LoopWatch] = weakref.WeakSet()
@@ -39,7 +47,18 @@ class Loops:
         """Look after a reader that is made, or begins to be iterated over, in this cell."""
         watch = LoopWatch(self, reader)
         self._held.add(watch)
+        if watch.thread == self._thread and not self._ticking and _task_here() is not None:
+            self._tick()
         return watch
+
+    def _tick(self) -> None:
+        self._ticking = not self._over and any(watch.reader() is not None for watch in list(self._held))
+        if self._ticking:
+            asyncio.get_running_loop().call_later(TICK, self._tick, context=contextvars.Context())
+
+    def end(self) -> None:
+        """The cell has ended, and with it the tick."""
+        self._over = True
 
     def drop(self, reading: Reading) -> None:
         """A reader is gone before its end: by a ``break``, or with the frame that an exception has left.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from aiopool.errors import AiopoolError, InternalError
 
 __all__ = ["end_at_users_lines"]
+
+OUR_FOLDER = f"{Path(__file__).parent.parent}/"
 
 
 def end_at_users_lines(shell: Any) -> None:
@@ -18,12 +22,29 @@ def end_at_users_lines(shell: Any) -> None:
     no frames, as in ``pmap(int, ["x"])``, and when an error is our own.
     """
     shown = shell.InteractiveTB.structured_traceback
+    parts_of_cause = shell.InteractiveTB.get_parts_of_chained_exception
+    shown_syntax_error = shell.SyntaxTB.structured_traceback
 
     @functools.wraps(shown)
     def structured_traceback(kind: Any, error: Any, tb: Any = None, *args: Any, **kwargs: Any) -> Any:
         return shown(kind, error, _users_part(error, tb), *args, **kwargs)
 
+    @functools.wraps(parts_of_cause)
+    def get_parts_of_chained_exception(error: Any) -> Any:
+        # The cancel of an await of ours is the cause of the TimeoutError of an `asyncio.timeout` around it.
+        found = parts_of_cause(error)
+        return found and (found[0], found[1], _users_part(found[1], found[2]))
+
+    @functools.wraps(shown_syntax_error)
+    def structured_syntax_error(kind: Any, error: Any, frames: Any = None, *args: Any, **kwargs: Any) -> Any:
+        # IPython hides nothing here. An item meets one when it imports a module that is being edited.
+        if isinstance(frames, traceback.StackSummary):
+            frames = [each for each in frames if not each.filename.startswith(OUR_FOLDER)]
+        return shown_syntax_error(kind, error, frames, *args, **kwargs)
+
     shell.InteractiveTB.structured_traceback = structured_traceback
+    shell.InteractiveTB.get_parts_of_chained_exception = get_parts_of_chained_exception
+    shell.SyntaxTB.structured_traceback = structured_syntax_error
 
 
 def _users_part(error: object, tb: TracebackType | None) -> TracebackType | None:
