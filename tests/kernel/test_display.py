@@ -155,6 +155,13 @@ def test_prints_of_workers_come_under_the_cell(kernel: Kernel, kind: str) -> Non
     )
 
 
+def test_a_line_that_was_not_ended_ends_with_its_job(kernel: Kernel) -> None:
+    """What the next job prints stands on a line of its own, under its own cell."""
+    for end, text in (("", "no end"), ("\\n", "next")):
+        cell = kernel.run(f"_ = await aiopool.get_pool().broadcast(lambda: print('{text}', end='{end}'))")
+        assert sorted(cell.printed().splitlines()) == [f"[0] {text}", f"[1] {text}"]
+
+
 def test_prints_of_a_background_job_come_under_the_cell_that_started_it(kernel: Kernel, signs: Signs) -> None:
     """Not under the one that happens to run."""
     kernel.run(HELD + "\nasync def chatty(x):\n    await held(x)\n    print('hello from', x)")

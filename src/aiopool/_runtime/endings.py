@@ -96,5 +96,7 @@ class Endings:
         for number in run.workers:
             if (worker := self._workers.get(number)) is not None:
                 worker.drain_output()
+                if worker.surface is run.spec.surface:
+                    worker.end_line()
         self._feeders.pop(run.id, None)
         self._runs.end(run, ending)

@@ -105,6 +105,11 @@ class WorkerProxy:
             self._tail.extend(lines)
             self._on_output(self, "".join(f"{line}\n" for line in lines))
 
+    def end_line(self) -> None:
+        """Pass on what it has printed of a line: what comes next is somebody else's."""
+        if self._line:
+            self.printed(b"\n")
+
     def take_report(self, fraction: float, text: bytes) -> None:
         """What an item of it says of how far it is."""
         self.report = (None if math.isnan(fraction) else fraction), text.decode("utf-8", "replace")
@@ -113,8 +118,7 @@ class WorkerProxy:
         """The process is gone."""
         self._death = death
         self.exitcode = death.exitcode
-        if self._line:
-            self.printed(b"\n")
+        self.end_line()
         self._on_death(self)
 
     # --- what is known of its death --------------------------------------------------------------------------------
