@@ -26,6 +26,9 @@ Again = Callable[[Callable[..., Any] | None, Mapping[str, Any], Sequence[int], M
 """How a retry is started: another function, options, the items without a value, the values that there are."""
 
 
+_AWAIT_IT = "await it first, as in `results = await pmap(...)`, or in sync code `results = pmap(...).result()`"
+
+
 class Handle(Protocol[R_co]):
     """Something that goes on by itself and ends: await it, or ask it from sync code."""
 
@@ -231,10 +234,13 @@ class Job(Generic[R]):
         def _not_awaited(self, *_: object) -> NoReturn:
             """Say what is missing where a job is taken for the list of its results."""
             __tracebackhide__ = True
-            raise TypeError(
-                f"this is the job {self.name}, not its results: await it first, as in `results = await pmap(...)`, or "
-                "in sync code `results = pmap(...).result()`"
-            )
+            raise TypeError(f"this is the job {self.name}, not its results: {_AWAIT_IT}")
+
+        def __getattr__(self, name: str) -> NoReturn:
+            __tracebackhide__ = True
+            # Names that begin with an underscore are asked for by tools, to find out what this is.
+            hint = "" if name.startswith("_") else f". It is not its results: {_AWAIT_IT}"
+            raise AttributeError(f"a Job has no {name}{hint}", name=name, obj=self)
 
         # `in` would read up to the value found, and leave the rest to the next loop.
         __getitem__ = __contains__ = __reversed__ = __add__ = __radd__ = __mul__ = _not_awaited

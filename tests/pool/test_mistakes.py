@@ -47,6 +47,19 @@ def test_a_job_that_was_not_awaited_says_so_when_it_is_taken_for_a_list(pool, us
     assert list(pages) == [2, 4, 6]
 
 
+def test_a_job_that_was_not_awaited_says_so_when_it_is_asked_what_a_list_has(pool):
+    """``pages.append(...)``; but tools that look for a protocol of their own get Python's own answer."""
+    pages = pool.map(work.double, [1, 2, 3])
+    with pytest.raises(
+        AttributeError, match=r"a Job has no append\. It is not its results.*`await pmap|await it first"
+    ):
+        pages.append(4)
+    assert not hasattr(pages, "shape")
+    with pytest.raises(AttributeError, match=r"^a Job has no _repr_html_$"):
+        pages._repr_html_()
+    assert pages.result(DEADLINE) == [2, 4, 6]
+
+
 def test_what_reads_a_job_from_its_beginning_may_take_it_for_a_list(pool):
     """``for``, ``sum``, numpy and pandas wait for the results, as often as one likes."""
     pages = pool.map(work.double, [1, 2, 3])
