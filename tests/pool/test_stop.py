@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
@@ -11,9 +12,9 @@ import time
 
 import pytest
 
-from aiopool import MISSING, AiopoolError, JobCancelled
+from aiopool import MISSING, AiopoolError, ItemTimeout, JobCancelled
 from tests.pool import work
-from tests.pool.board import DEADLINE, Board, until
+from tests.pool.board import DEADLINE, Board, stays, until
 from tests.pool.pools import rested, shortly, still_works
 
 SOON = 0.5
@@ -552,3 +553,41 @@ def test_the_workers_of_a_stopped_job_were_not_children_of_the_signal(pool):
         os.kill(pid, signal.SIGINT)
     assert len(job.result(DEADLINE)) == 8
     assert pids(pool) == before
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+def test_an_import_is_not_torn_in_two(fresh, tmp_path, monkeypatch, how):
+    """A module that is half imported when its item is told to end can be imported by the next item all the same."""
+    board = Board(tmp_path)
+    package = tmp_path / f"half_{how}"
+    package.mkdir()
+    (package / "_part.py").write_text("names = ['a']\n")
+    (package / "__init__.py").write_text(
+        f"""
+from tests.pool.board import Board
+from {package.name}._part import *
+Board({str(tmp_path)!r}).mark("importing")
+Board({str(tmp_path)!r}).wait("go")
+names = _part.names
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = fresh(1, grace=20)
+    name = package.name
+
+    def use(_: object = None) -> tuple[int, list[str]]:
+        return os.getpid(), importlib.import_module(name).names
+
+    worker = pool.submit(work.pid).result(DEADLINE)
+    job = pool.map(use, [1], timeout=0.05 if how == "timeout" else None)
+    board.wait("importing")
+    if how == "cancel":
+        job.cancel()
+    # Twice as long as it takes to be told; less than it takes until the worker is given up.
+    stays(lambda: not board.marks("importing")[1:], 0.12)
+    board.mark("go")
+    with pytest.raises(JobCancelled if how == "cancel" else ItemTimeout):
+        job.result(DEADLINE)
+    pid, names = pool.submit(use).result(DEADLINE)
+    assert names == ["a"]
+    assert pid == worker or len(board.marks("importing")) == 2, "the same worker, or one that began anew"

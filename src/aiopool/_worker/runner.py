@@ -164,12 +164,12 @@ class Runner:
     def _on_cancel_signal(self, _: int, frame: types.FrameType | None) -> None:
         """Raise in the item that is being run, and only while its own frames are on top.
 
-        In a frame of ours the exception would strike whoever runs items; the link thread then tries again.
+        Where that would do harm nothing happens; the link thread then tries again.
         """
         entry = self.stepping
         if entry is None or not self.must_interrupt():
             return
-        if frame is not None and frame.f_globals.get("__name__", "").startswith("aiopool._worker"):
+        if frame is None or _must_not_be_struck(frame):
             return
         self.interrupted = entry
         job, task = entry.job, asyncio.current_task(self.loop)
@@ -430,3 +430,24 @@ class Runner:
                 self.outbox.value(job, entry, value, now - started, now)
             else:
                 self._timed_returned(job, entry, attempt, value, started)
+
+
+_WHOLE_OR_NOT_AT_ALL = ("aiopool._payload.functions", "aiopool._payload.classes")
+
+
+def _must_not_be_struck(frame: types.FrameType) -> bool:
+    """Whether an exception that is raised here would do harm beyond the item.
+
+    In a frame of ours it would strike whoever runs items. Within an import it would leave a package half made, which
+    every later import of it in this process falls over: its parts are there, but not in it. So with a class of a cell.
+    """
+    if frame.f_globals.get("__name__", "").startswith("aiopool._worker"):
+        return True
+    outer: types.FrameType | None = frame
+    while outer is not None:
+        if outer.f_code.co_filename.startswith("<frozen importlib._bootstrap"):
+            return True
+        if outer.f_globals.get("__name__") in _WHOLE_OR_NOT_AT_ALL:
+            return True
+        outer = outer.f_back
+    return False
