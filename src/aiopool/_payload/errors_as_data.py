@@ -195,7 +195,7 @@ def _shortened(text: str) -> str:
 def load_error(data: bytes | memoryview) -> BaseException:
     """The exception that :func:`dump_error` told, with its chain, notes and traceback. Never raises."""
     try:
-        loaded = pickle.loads(data)  # noqa: S301
+        loaded = pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
         if isinstance(loaded, BaseException):
             return loaded  # It was only named, because it never left this process.
         records, formatted = cast("tuple[list[_Told], str]", loaded)
@@ -207,7 +207,7 @@ def load_error(data: bytes | memoryview) -> BaseException:
 def told(data: bytes | memoryview) -> str:
     """One printable line of at most 200 characters: ``ValueError: boom``. Runs no user's code, and never raises."""
     try:
-        loaded = pickle.loads(data)  # noqa: S301
+        loaded = pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
         if isinstance(loaded, BaseException):  # It never left this process, and neither does what its __str__ does.
             name, text = type_name(loaded), _text(loaded)
         else:

@@ -123,7 +123,7 @@ class _Walk:
     # --- code ------------------------------------------------------------------------------------------------------
 
     def _function_or_name(self, function: types.FunctionType) -> None:
-        if innards._should_pickle_by_reference(function):  # noqa: SLF001
+        if innards._should_pickle_by_reference(function):  # noqa: SLF001 - as cloudpickle decides it
             self.word(function.__module__, function.__qualname__)
         else:
             self.function(function)
@@ -140,7 +140,7 @@ class _Walk:
                 self.word("not assigned yet")
         assigned = set(_assigned(code))
         find_globals_of_class_bodies(code)
-        for name in innards._extract_code_globals(code):  # noqa: SLF001
+        for name in innards._extract_code_globals(code):  # noqa: SLF001 - the very names that it sends
             if name not in assigned:
                 value = function.__globals__.get(name, _MISSING)
                 self.reads.append((function.__globals__, name, value))
