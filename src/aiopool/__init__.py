@@ -5,9 +5,10 @@ The names are loaded when they are first used, so that importing this costs noth
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False
+"""As type checkers read it, and without typing: that is most of what there would be to import."""
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ _HOMES = {
     "PoolSnapshot": "telemetry",
     "Ref": "_payload.refs",
     "Retry": "inside",
+    "Stacks": "stacks",
     "WorkerInfo": "telemetry",
     "configure": "session",
     "current_item": "inside",
@@ -78,6 +80,7 @@ __all__ = [  # spelt out, for editors and type checkers; a test holds it against
     "RemoteError",
     "ResultsConsumed",
     "Retry",
+    "Stacks",
     "WorkerInfo",
     "WorkerLost",
     "WorkerStartFailed",
@@ -93,9 +96,12 @@ __all__ = [  # spelt out, for editors and type checkers; a test holds it against
     "per_worker",
     "pmap",
     "report",
+    "unload_ipython_extension",
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from aiopool._payload.refs import Ref
     from aiopool.errors import (
         AiopoolError,
@@ -121,11 +127,16 @@ if TYPE_CHECKING:
     from aiopool.pool import Pool
     from aiopool.resources import per_worker
     from aiopool.session import configure, get_pool, jobs, last_job, pmap
+    from aiopool.stacks import Stacks
     from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module when it is first used."""
+    import importlib
+
+    if name == "testing":
+        return importlib.import_module("aiopool.testing")
     if name not in _HOMES:
         raise AttributeError(f"module 'aiopool' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"aiopool.{_HOMES[name]}"), name)
@@ -137,11 +148,26 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def load_ipython_extension(_: object) -> None:
-    """``%load_ext aiopool``: attach to the kernel, if importing has not done so."""
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext aiopool``: have ``%aiopool`` and ``%%aiopool``, and attach to the kernel, if importing has not.
+
+    Some workers of the shared pool start in the background, so that the first cell finds them there.
+    """
     from aiopool import jupyter  # IPython is there by now; in a script this is never imported
 
     jupyter.attach()
+    if shell is not None:
+        from aiopool.session import warm_up
+
+        jupyter.add_magics(shell)
+        warm_up()
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext aiopool``: take the magics away. Pools, jobs and panels stay."""
+    from aiopool import jupyter
+
+    jupyter.remove_magics(shell)
 
 
 if "ipykernel" in sys.modules:

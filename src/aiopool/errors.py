@@ -121,23 +121,44 @@ class WorkerLost(AiopoolError):
     """The worker process that ran this item died with it: killed, crashed, or ended by the item's own code.
 
     ``pid`` is the worker's, ``exitcode`` is as in :attr:`multiprocessing.Process.exitcode` (negative: a signal),
-    ``stderr`` is the tail of what the worker wrote there.
+    ``signal`` the name of the signal that ended it, such as ``SIGSEGV``, else empty; ``stderr`` is the tail of what
+    the worker wrote there. ``memory`` is what its process had when it was last looked at, which is once a second; where
+    nobody here ended it by that signal, or nobody had looked, the most that it ever had; in bytes, None where that is
+    not known. ``reason`` is "memory" if the pool killed it for taking more than ``max_memory_per_worker`` allows, else
+    empty. ``hint`` says what points at the system having run out of memory, else it is empty.
     """
 
     def __init__(
-        self, message: str = "", pid: int | None = None, exitcode: int | None = None, stderr: str = ""
+        self,
+        message: str = "",
+        pid: int | None = None,
+        exitcode: int | None = None,
+        stderr: str = "",
+        *,
+        signal: str = "",
+        memory: int | None = None,
+        reason: str = "",
+        hint: str = "",
     ) -> None:
         super().__init__(message)
         self.pid = pid
         self.exitcode = exitcode
         self.stderr = stderr
+        self.signal = signal
+        self.memory = memory
+        self.reason = reason
+        self.hint = hint
 
-    def __reduce__(self) -> tuple[type[WorkerLost], tuple[str, int | None, int | None, str]]:
-        return type(self), (str(self.args[0]) if self.args else "", self.pid, self.exitcode, self.stderr)
+    def __reduce__(self) -> tuple[type[WorkerLost], tuple[str], dict[str, object]]:
+        return type(self), (str(self.args[0]) if self.args else "",), self.__dict__
 
 
 class WorkerStartFailed(AiopoolError):
-    """Workers cannot start: the initializer raised, or the fresh interpreter could not import what it needs."""
+    """Workers cannot start: the initializer raised, or each of several in a row died or hung before its first item.
+
+    ``__cause__`` is what the initializer raised. Else the message says how the last one ended, with its last lines; of
+    one that did not start within ``start_timeout`` with the line at which it hung.
+    """
 
 
 # --- us ------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from aiopool import _payload
+from aiopool import _payload, reprs
 from aiopool._payload.tracebacks import without_library_frames
 from aiopool._runtime.results import RawFailure, Results, harmless
 from aiopool.errors import InternalError
@@ -40,7 +40,7 @@ class Failure:
     """How one item failed. With ``on_error="return"`` it stands in its item's place among the results.
 
     ``input`` is the item itself, MISSING where it is not kept; ``worker`` the index of the last worker that tried it,
-    None if none did; ``prints`` what the item printed.
+    None if none did; ``prints`` the last 50 lines that it printed; ``label`` how the input is shown.
     """
 
     index: int
@@ -49,11 +49,25 @@ class Failure:
     attempts: int
     worker: int | None
     prints: str
+    label: str = ""
 
     def __repr__(self) -> str:
         # Without the input: the option label= may be there to hide it.
-        text = repr(self.error)
+        text = _first_line(self.error) or repr(self.error)
         return f"Failure(item {self.index}, {text if len(text) <= 200 else text[:197] + '...'})"
+
+    def _repr_html_(self) -> str:
+        return reprs.failure_html(self)
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:  # noqa: FBT001 - as IPython calls it
+        reprs.pretty(printer, repr(self), lambda: reprs.failure_text(self))
+
+
+def _first_line(error: BaseException) -> str:
+    """Of an error with a message of several lines, such as a crash, what it says first; of others nothing."""
+    message = error.args[0] if error.args else None
+    lines = message.strip().splitlines() if type(message) is str else []
+    return f"{type(error).__name__}({lines[0]!r})" if len(lines) > 1 else ""
 
 
 class Failures:
@@ -86,13 +100,24 @@ class Failures:
         raw = self._results.failures[index]
         loaded = _payload.load_error(raw.error) if isinstance(raw.error, bytes) else raw.error
         error = harmless(without_library_frames(loaded))
-        self._annotate(error, raw)
-        failure = Failure(index, self.input(index), error, raw.attempts, raw.worker, "")
+        label = self._shown(index)
+        self._annotate(error, raw, label)
+        failure = Failure(index, self.input(index), error, raw.attempts, raw.worker, raw.prints, label)
         return self._made.setdefault(index, failure)
 
     def all(self) -> list[Failure]:
         """Those that there are, in input order."""
         return [self[index] for index in sorted(self._results.failures.copy())]
+
+    def label(self, index: int) -> str:
+        """How the item is shown."""
+        return self._label_of(index)
+
+    def _shown(self, index: int) -> str:
+        try:
+            return self._label_of(index)
+        except Exception:  # noqa: BLE001 - a label is a courtesy, and must not replace the error
+            return ""
 
     def input(self, index: int) -> object:
         """The input of an item, MISSING where it is not kept."""
@@ -115,28 +140,30 @@ class Failures:
             raise error.with_traceback(its_traceback)
 
     def _error(self, *, of_items: bool) -> BaseException | None:
-        results = self._results
-        if results.ending is not None and results.ending.error is not None:
-            return harmless(without_library_frames(results.ending.error))
-        failed = results.ending is not None and results.ending.how == "failed"
+        results, ending = self._results, self._results.ending
+        if ending is not None and ending.error is not None:
+            if ending.cause is not None:
+                ending.error.__cause__ = _payload.load_error(ending.cause)
+            return harmless(without_library_frames(ending.error))
+        failed = ending is not None and ending.how == "failed"
         if of_items or failed:
             first = results.spoilt if results.first_failure is None else results.first_failure
             if first is not None:
                 return self[first].error
         return InternalError(f"the job {self._name} failed, and no item did") if failed else None
 
-    def _annotate(self, error: Exception, raw: RawFailure) -> None:
+    def _annotate(self, error: Exception, raw: RawFailure, label: str) -> None:
         """Say in a note which item this was. Once: one error may stand for many items, as when no worker starts."""
         if id(error) in self._noted:
             return
         self._noted[id(error)] = error
         parts = ["the call" if self._is_single else f"item {raw.index}"]
-        # The note is a courtesy: neither a label nor an exception class that takes no notes may replace the error.
-        with contextlib.suppress(Exception):
-            parts[0] += f" ({self._label_of(raw.index)})"
+        if label:
+            parts[0] += f" ({label})"
         if raw.worker is not None:
             parts.append(f"worker {raw.worker}" + ("" if raw.pid is None else f" (pid {raw.pid})"))
         if raw.attempts > 1:
             parts.append(f"attempt {raw.attempts}")
+        # The note is a courtesy: an exception class that takes no notes must not replace the error.
         with contextlib.suppress(Exception):
             error.add_note(", ".join(parts))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Protocol
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Protocol
+
+from aiopool.frozen import frozen
 
 __all__ = ["CurrentItem", "CurrentWorker", "Retry", "current_item", "current_worker", "report"]
 
@@ -41,7 +42,7 @@ class Retry(Exception):
         return ": ".join(part for part in (wait, *map(str, self.args)) if part) or "the item asked to be run again"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CurrentItem:
     """The item that runs here: its ``index`` in the input, the ``attempt`` from 1 on, and its ``seed``.
 
@@ -53,7 +54,7 @@ class CurrentItem:
     seed: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CurrentWorker:
     """The worker in which this runs: ``index`` is its stable place in the pool, from 0 on."""
 
@@ -67,6 +68,10 @@ class Running(Protocol):
     @property
     def job(self) -> object:
         """What it is one of: an object that goes when nothing of it can run here any more."""
+
+    @property
+    def outermost(self) -> Running | None:
+        """The item of the worker in which it runs: itself, but for one of a map inside; None when that has gone."""
 
     def told(self) -> CurrentItem:
         """Tell which one it is."""
@@ -111,13 +116,31 @@ def end_belongings(item: Running) -> None:
             end()
 
 
+class MainThread(Protocol):
+    """What runs things in the main thread of a worker."""
+
+    def call_soon_threadsafe(self, function: Callable[..., object], *args: Any) -> object:
+        """Call this there. Any thread."""
+
+
+class Home:
+    """What of the worker concerns what items share in it: a Context that is no item's, and ``start_timeout``."""
+
+    def __init__(self, main_thread: MainThread, context: Context, start_timeout: float) -> None:
+        self.main_thread = main_thread
+        self.context = context
+        self.start_timeout = start_timeout
+
+
 _place: int | None = None
+home: Home | None = None
+"""In a worker."""
 
 
-def become_worker(index: int) -> None:
+def become_worker(index: int, main_thread: MainThread, start_timeout: float) -> None:
     """This process is a worker from now on, at this place of its pool."""
-    global _place  # noqa: PLW0603 - a process is one worker, once and for all
-    _place = index
+    global _place, home
+    _place, home = index, Home(main_thread, copy_context(), start_timeout)
 
 
 def is_worker() -> bool:

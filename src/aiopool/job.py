@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
-from aiopool._runtime.results import EMPTY, GONE, Arrival, Results
+from aiopool._runtime.arrivals import Arrival
+from aiopool._runtime.results import EMPTY, GONE, Results
+from aiopool._runtime.runs import picture_of
 from aiopool._runtime.waiters import BACKLOG, END, Callback
 from aiopool._runtime.waits import Step, wait_on_loop
 from aiopool.errors import AiopoolError
@@ -15,7 +16,8 @@ from aiopool.failures import MISSING, Failure, Failures
 from aiopool.options import OnError
 from aiopool.readers import Completed, InOrder
 from aiopool.reading import SLICE, JobControl, Reading
-from aiopool.telemetry import JobSnapshot
+from aiopool.stacks import Stacks
+from aiopool.telemetry import FailureGroup, JobSnapshot, JobState
 
 __all__ = ["MISSING", "Failure", "Handle", "Job", "JobControl"]
 
@@ -48,9 +50,13 @@ class Handle(Protocol[R_co]):
 class Job(Generic[R]):
     """One map: its results, as they come or all at once, its failures, and the means to end it.
 
-    It runs from the moment it is made. Any thread and any event loop may wait for it, as often as they like. ``owner``
-    is what it belongs to, and ends with when that starts anew: the cell of a notebook.
+    ``pmap`` and ``Pool.map`` make it. It runs from that moment. Any thread and any event loop may wait for it, as often
+    as they like. ``name`` is what it is called, ``id`` its number among all jobs of this process.
     """
+
+    # ``owner`` is what the job belongs to, and ends with when that starts anew: the cell of a notebook. ``call`` is how
+    # one item is tried by hand: ``await fetch({})`` with ``{}`` for the input; empty where that is not known.
+    # ``labelled``: the user says how inputs are shown, so a label may not be the input.
 
     def __init__(
         self,
@@ -66,9 +72,13 @@ class Job(Generic[R]):
         started: float,
         again: Again,
         owner: str | None = None,
+        call: str = "",
+        labelled: bool = True,
     ) -> None:
         self.id: Final = id
         self.name: Final = name
+        self.call: Final = call
+        self.labelled: Final = labelled
         self._control = control
         self._results = results
         self._failures = Failures(results, name, value_of, label_of, is_single=is_single)
@@ -119,7 +129,10 @@ class Job(Generic[R]):
     def _look_for_all(self) -> Step:
         results = self._results
         ending = results.ending
-        if ending is not None and ending.how != "done":
+        if ending is None:
+            if results.all_loaded:
+                return Step.WAIT
+        elif ending.how != "done":
             return Step.READY
         # Before the end too: what has come until then need not be loaded afterwards.
         self._reading.load(SLICE)
@@ -130,9 +143,15 @@ class Job(Generic[R]):
     def _outcome(self) -> list[R]:
         """Return the results of a job that has ended and is loaded, or raise its error."""
         __tracebackhide__ = True
+        results = self._results
+        if self._reading.is_single and not results.failures and results.ending is not None:
+            value = results.look(0)
+            if results.ending.how == "done" and value is not EMPTY:
+                results.news.heard = True
+                return cast("list[R]", value)
         self._reading.raise_unless_done()
         self._reading.refuse_consumed()
-        values = self._results.listing(self._reading.hole)
+        values = results.listing(self._reading.hole)
         # To its user a submit is a Handle of its one value.
         return cast("list[R]", values[0] if self._reading.is_single else values)
 
@@ -246,9 +265,14 @@ class Job(Generic[R]):
         __getitem__ = __contains__ = __reversed__ = __add__ = __radd__ = __mul__ = _not_awaited
 
     def partial(self, fill: object = MISSING) -> list[Any]:
-        """Everything finished so far in input order, with ``fill`` where there is no result.
+        """Everything finished so far in input order, with ``fill`` where there is no result: as long as the input.
 
-        With ``on_error="return"`` failures stand in their places. Of an unsized input, what was handed out is left out.
+        ::
+
+            pages = [page for page in job.partial() if page is not aiopool.MISSING]
+
+        ``job.snapshot().done`` says how many results there are. With ``on_error="return"`` failures stand in their
+        places. Of an unsized input the list ends where reading has, and what was handed out is left out.
         """
         self._reading.load()
         if self._reading.returns_failures:
@@ -297,19 +321,40 @@ class Job(Generic[R]):
         results = self._results
         if results.ending is None and (snapshot := self._control.snapshot_job(self.id)) is not None:
             return snapshot
-        ending, failed = results.ending, len(results.failures)
-        return JobSnapshot(
-            id=self.id,
-            name=self.name,
-            state="running" if ending is None else ending.how,
-            total=results.total,
-            done=results.finished - failed,
-            failed=failed,
-            in_flight=0,
-            elapsed=(results.ended_at or time.monotonic()) - self.started,
-            taken_over=results.prefilled,
-            retried=results.retried,
-        )
+        state: JobState = "running" if results.ending is None else results.ending.how
+        failures = self._grouped()
+        return picture_of(results, id=self.id, name=self.name, state=state, started=self.started, failures=failures)
+
+    def _grouped(self) -> tuple[FailureGroup, ...]:
+        results = self._results
+        if self._control.must_not_block(self.id):  # This may be the pool's own thread.
+            return results.groups.picture(results.labels.look)
+        return results.failure_groups()
+
+    def stacks(self) -> Stacks:
+        """Where the items that run stand at this moment: print it to see what hangs, and at which line.
+
+        ::
+
+            >>> job.stacks()
+            fetch: 2 stacks
+            1,998 items (0, 1, 2 and 1,995 more), workers 0 and 1, for 12 s to 14 s, wait:
+                Cell In[3], line 4, in fetch
+                  async with s.get(url) as response:
+            item 17 ('http://slow.example'), worker 1 (pid 4242), for 14 s, holds its loop:
+                Cell In[3], line 6, in fetch
+                  time.sleep(60)
+
+        Items at the same lines are one :class:`~aiopool.stacks.StackEntry`; those that have not started are left out.
+        Workers go on meanwhile. It blocks until all of them have answered, mostly some milliseconds. One that cannot
+        answer, because C code in it holds the GIL or because it is stopped, is looked at from outside, which takes up
+        to two seconds. Raises :class:`WouldDeadlock` on the pool's own thread, on which callbacks of a job may run.
+        """
+        __tracebackhide__ = True
+        ending = self._results.ending
+        if ending is not None:
+            return Stacks(self.name, (), says=f"{ending.how}, nothing of it runs any more")
+        return self._control.stacks(self.id, self.name).labelled(self._failures.label, is_call=self._reading.is_single)
 
     @property
     def is_worth_keeping(self) -> bool:
@@ -320,4 +365,7 @@ class Job(Generic[R]):
         return ending.how != "done" or bool(self._results.failures and not self._results.news.heard)
 
     def __repr__(self) -> str:
+        if self.id < 0:  # What resize() and restart() give: it has no items to count.
+            ending = self._results.ending
+            return f"<Handle {self.name}: {ending.how if ending else 'not yet done'}>"
         return f"<Job {self.snapshot()}>"

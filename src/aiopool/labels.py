@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import cmath
 import reprlib
 import threading
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-__all__ = ["label", "make_label"]
+__all__ = ["is_plain", "label", "literal", "make_label"]
 
 LIMIT = 60
 OWN_LIMIT = 120
+LITERAL = 400
+
+PLAIN = frozenset((str, bytes, bool, float, complex, type(None), *map(type, (PurePath(), Path()))))
+LONG_NUMBER = 256
+MOST_PARTS = 16
 
 _short = reprlib.Repr()
 _short.maxlevel = 3
@@ -27,6 +33,61 @@ def label(value: object) -> str:
     except BaseException as error:  # noqa: BLE001 - a __repr__ may do anything
         _unless_interrupted(error)
         return _kind(value)
+
+
+def is_plain(value: object, depth: int = 3) -> bool:
+    """Whether :func:`label` of this runs no code of a user's, and takes no time: text, numbers, paths, a few of them.
+
+    Told by the exact types: a subclass may have a ``__repr__`` of its own.
+    """
+    kind = type(value)
+    if kind in PLAIN:
+        return True
+    if kind is int:
+        return int.bit_length(value) <= LONG_NUMBER  # type: ignore[arg-type]  # just seen
+    if not depth:
+        return False
+    if kind is tuple or kind is list:
+        return len(value) <= MOST_PARTS and all(is_plain(each, depth - 1) for each in value)  # type: ignore[arg-type, attr-defined]
+    if kind is dict:
+        pairs = list(value.items()) if len(value) <= MOST_PARTS else [(value, value)]  # type: ignore[arg-type, attr-defined]
+        return len(pairs) < MOST_PARTS and all(is_plain(each, depth - 1) for pair in pairs for each in pair)
+    return False
+
+
+def literal(value: object) -> str:
+    """A plain value as it is written in code, in one line that is not long; empty for all others.
+
+    Text, numbers, None, and tuples, lists and dicts of such: nothing for which something has to be imported.
+    """
+    if not is_plain(value) or _length(value) > LITERAL or not _is_written_as_shown(value):
+        return ""
+    text = repr(value)
+    return text if len(text) <= LITERAL else ""
+
+
+def _is_written_as_shown(value: object) -> bool:
+    """Whether the ``repr`` of a plain value is the code for it: not that of a path, nor of what is no number.
+
+    Not tried out with :mod:`ast`: on Python 3.11 a parser in one thread can break that of another, and the kernel's
+    parses while it shows a traceback.
+    """
+    if isinstance(value, dict):
+        return all(_is_written_as_shown(each) for pair in value.items() for each in pair)
+    if isinstance(value, tuple | list):
+        return all(map(_is_written_as_shown, value))
+    if isinstance(value, float | complex):
+        return cmath.isfinite(value)
+    return not isinstance(value, PurePath)
+
+
+def _length(value: object) -> int:
+    """About how long the ``repr`` of a plain value is at least, without making it: of a text it may take long."""
+    if isinstance(value, dict):
+        return sum(_length(each) for pair in value.items() for each in pair)
+    if isinstance(value, tuple | list):
+        return sum(map(_length, value))
+    return len(value) if isinstance(value, str | bytes) else 1
 
 
 def make_label(user: Callable[[object], str] | None) -> Callable[[object], str]:

@@ -19,19 +19,19 @@ from aiopool import _payload, inside
 from aiopool._core import facts as f
 from aiopool._payload.references import HeldFunction, hold_function
 from aiopool._runtime.driver import Driver
-from aiopool._runtime.feeder import Encode
-from aiopool._runtime.proxy import WorkerProxy
+from aiopool._runtime.recoder import Encode
 from aiopool._runtime.results import Results
 from aiopool._runtime.thread import IOThread
 from aiopool._runtime.waiters import Callback
 from aiopool.engines.entries import Place
 from aiopool.engines.inside import InsideEngine
 from aiopool.errors import OptionError
+from aiopool.html import escape
 from aiopool.job import Job
 from aiopool.opening import Opening, must_be_function
 from aiopool.options import MapOptions, PoolOptions, Progress, default_concurrency
 from aiopool.pool import Pool
-from aiopool.telemetry import News, Surface
+from aiopool.surfaces import News, Surface
 from aiopool.terminal import TerminalSurface
 
 __all__ = ["nested_pool"]
@@ -119,8 +119,7 @@ class NestedDriver(Driver):
 
     def _start_worker(self, order: f.StartWorker) -> None:
         index = inside.current_worker().index
-        proxy = WorkerProxy(order.worker, index, self._on_frame, self._on_death, self._on_output)
-        self._workers[order.worker] = proxy
+        proxy = self._new_proxy(order.worker, index)
         proxy.link = self._engine.start(index, proxy, {})
 
     def _hang_up(self, order: f.HangUp) -> None:
@@ -163,6 +162,11 @@ class NestedOpening(Opening):
         """Arguments stay here, too."""
         return cast("HeldFunction", function).held.dump_items
 
+    def _encoded(
+        self, call: tuple[tuple[Any, ...], dict[str, Any]], function: _payload.FunctionBlob
+    ) -> _payload.EncodedItems:
+        return self.encoding(function)((call,))
+
     def _concurrency(self, options: MapOptions, function: _payload.FunctionBlob) -> int:
         cast("HeldFunction", function).held.threads = options.concurrency or 1
         return options.concurrency or default_concurrency(1)
@@ -182,8 +186,8 @@ class NestedOpening(Opening):
         results.add(Callback(ended, None, loop=None, asks=False))
         return driver
 
-    def _surface(self, name: str, *, progress: Progress) -> Surface:  # noqa: ARG002
-        return NestedSurface(name, wanted=False)
+    def _surface(self, name: str, *, progress: Progress, of_call: bool = False, as_one: bool = False) -> Surface:  # noqa: ARG002
+        return NestedSurface(name)
 
     def _register(self, job: Job[Any], results: Results) -> None:
         """Nobody will look for it here, and its results need not outlive those who hold it."""
@@ -207,12 +211,18 @@ class NestedPool(Pool):
             "everything else is for the notebook"
         )
 
-    broadcast = put = resize = restart = snapshot = close = terminate = join = _refuse
+    broadcast = put = resize = restart = snapshot = dashboard = close = terminate = join = _refuse
     __enter__ = __exit__ = __aenter__ = __aexit__ = _refuse
     workers = property(_refuse)
 
     def __repr__(self) -> str:
         return f"<Pool inside worker {inside.current_worker().index}>"
+
+    def _repr_html_(self) -> str:
+        return escape(repr(self))
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:  # noqa: FBT001 - as IPython calls it
+        printer.text(repr(self))
 
 
 _pool = NestedPool()

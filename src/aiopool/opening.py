@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from aiopool import _payload
 from aiopool._core.frames import Function
+from aiopool._payload.puts import Store
 from aiopool._runtime.driver import Driver
-from aiopool._runtime.feeder import Encode
+from aiopool._runtime.labelling import Labels
+from aiopool._runtime.lending import Lending
+from aiopool._runtime.recoder import Encode
 from aiopool._runtime.results import Results
 from aiopool._runtime.runs import JobSpec
 from aiopool._runtime.sources import Source, chosen
@@ -22,10 +26,13 @@ from aiopool.labels import label as default_label
 from aiopool.labels import make_label
 from aiopool.options import MapOptions, OnError, Progress, default_concurrency
 from aiopool.registry import registry
-from aiopool.telemetry import Surface, new_surface
+from aiopool.surfaces import Surface, new_surface
 from aiopool.terminal import TerminalSurface
 
 __all__ = ["Opening", "dumped", "must_be_function", "promise"]
+
+_FLAGS_OF_CALL = int(Function.CALL | Function.ONCE)
+_FLAGS_OF_ASYNC_CALL = _FLAGS_OF_CALL | Function.ASYNC
 
 
 class Opening:
@@ -44,11 +51,13 @@ class Opening:
         options: MapOptions,
         *,
         zipped: bool,
+        once: bool = False,
         have: Mapping[int, object] | None = None,
         total: int | None = None,
     ) -> Job[Any]:
         """A job over a source; a retry also ``have``s the values that there are, of ``total`` items.
 
+        ``once``: the source has one item, and its user knows a single call, and waits for its value.
         ``function`` is ``fn`` as it was when it was dumped: a retry that changes nothing runs that again.
         """
         concurrency = self._concurrency(options, function)
@@ -56,6 +65,7 @@ class Opening:
         spec = JobSpec(
             name=name,
             function=function.data,
+            refs=function.refs,
             encode=self.encoding(function),
             flags=_flags(function)
             | (Function.UNPACK if options.unpack or zipped else 0)
@@ -76,8 +86,7 @@ class Opening:
             value_of=source.value_of,
             keep=source.keep,
             forget=source.forget,
-            expected=options.total,
-            surface=self._surface(name, progress=options.progress),
+            surface=self._surface(name, progress=options.progress, as_one=once),
         )
 
         def again(
@@ -98,19 +107,23 @@ class Opening:
                 chosen(source, missing),
                 now,
                 zipped=zipped,
+                once=once,
                 have=have,
                 total=len(missing) + len(have),
             )
 
         results = self._results(source.size if total is None else total, have)
+        results.expected = options.total
         return self._open(
             spec,
             results,
             source.feed,
             on_error=options.on_error,
             again=again,
-            label=options.label,
+            label=_nothing if once else options.label,
+            is_single=once,
             detach=options.detach,
+            call="" if once else _call(fn, function, unpacks=options.unpack or zipped),
         )
 
     def submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
@@ -124,36 +137,45 @@ class Opening:
         spec = JobSpec(
             name=function.name,
             function=function.data,
-            encode=self.encoding(function),
-            flags=Function.CALL | Function.ONCE | _flags(function),
+            refs=function.refs,
+            flags=_FLAGS_OF_ASYNC_CALL if function.is_async else _FLAGS_OF_CALL,
             kind=_kind(function),
             size=1,
             concurrency=1,
+            encode=self.encoding(function),
+            value_of=lambda _: call,
             rerun_lost=False,
             single=True,
-            value_of=lambda _: call,
-            brought=[((0,), self.encoding(function)((call,)))],
-            surface=self._surface(function.name, progress=False),
+            brought=(((0,), self._encoded(call, function)),),
+            surface=self._surface(function.name, progress=True, of_call=True, as_one=True),
         )
-        return self._open(spec, Results(1), None, on_error="raise", again=again, label=_arguments)
+        return self._open(spec, Results(1), None, on_error="raise", again=again, label=_arguments, told=_told_arguments)
 
-    def broadcast(self, function: _payload.FunctionBlob, size: int) -> Job[Any]:
-        """A job of one call for each of ``size`` workers."""
+    def broadcast(
+        self, function: _payload.FunctionBlob, size: int, *, keep: bool = False, key: bytes = b""
+    ) -> Job[Any]:
+        """A job of one call for each of ``size`` workers, and, with ``keep``, of all that start later."""
         call = _payload.dump_items((((), {}),))
         spec = JobSpec(
             name=function.name,
             function=function.data,
+            refs=function.refs,
             encode=self.encoding(function),
-            flags=Function.CALL | _flags(function),
+            flags=Function.CALL | _flags(function) | (Function.NEVER_AGAIN if keep else 0),
             kind=_kind(function),
             size=size,
             concurrency=size,
             pinned=True,
+            # Whoever took the place of a worker that it has killed would run it before its first item, and die, too.
+            rerun_lost=not keep,
             value_of=lambda _: (),
             brought=[((index,), call) for index in range(size)],
-            surface=self._surface(function.name, progress=False),
+            surface=self._surface(function.name, progress=True, of_call=True, as_one=True),
+            stays=keep,
+            key=key,
         )
-        written = f"{function.name}()"
+        # What has a key is a cell, and no function that anybody could call.
+        written = function.name if key else f"{function.name}()"
         return self._open(spec, Results(size), None, on_error="raise", again=_no_retry, label=lambda _: written)
 
     def _open(
@@ -165,10 +187,18 @@ class Opening:
         on_error: OnError,
         again: Callable[..., Job[Any]],
         label: Callable[[Any], str] | None = None,
+        told: Callable[[Any], str] | None = None,
+        is_single: bool = False,
         detach: bool = False,
+        call: str = "",
     ) -> Job[Any]:
         self._must_be_open()
-        labelled = make_label(label) if label is not None else default_label
+        results.named_by = spec.encode
+        labels = results.labels = Labels(
+            spec.value_of,
+            told or (make_label(label) if label is not None else default_label),
+            is_own=label is not None and not (spec.single or spec.pinned),
+        )
         started = time.monotonic()
         driver = self._drive(results)
         number = driver.open(spec, results, feed)
@@ -179,14 +209,18 @@ class Opening:
                 spec.name,
                 results,
                 on_error=on_error,
-                is_single=spec.single,
+                is_single=spec.single or is_single,
                 value_of=spec.value_of,
-                label_of=lambda index: labelled(spec.value_of(index)),
+                label_of=labels.of,
                 started=started,
                 again=again,
                 owner=None if detach or spec.surface is None else spec.surface.owner,
+                call=call,
+                labelled=label is not None,
             )
             self._register(job, results)
+            if spec.surface is not None:
+                spec.surface.hold(job)
         except BaseException:
             # Stop may come at any line; a job that nobody holds must not run on.
             driver.cancel(number, stopped=True)
@@ -197,11 +231,24 @@ class Opening:
 
     def dumped(self, fn: Any, retry_on: tuple[type[Exception], ...] | None = None) -> _payload.FunctionBlob:
         """The function on its way to a worker; raises for what is not a function, and what cannot travel."""
-        return dumped(fn, retry_on)
+        return dumped(fn, retry_on, self._lending.puts.store)
 
     def encoding(self, function: _payload.FunctionBlob) -> Encode:
         """How arguments for this function travel."""
-        return functools.partial(_payload.dump_items, function=function)
+        lending = self._lending
+        return functools.partial(
+            _payload.dump_items, function=function, pages=lending.arguments, store=lending.puts.store
+        )
+
+    def _encoded(
+        self, call: tuple[tuple[Any, ...], dict[str, Any]], function: _payload.FunctionBlob
+    ) -> _payload.EncodedItems:
+        """The arguments of one call, on their way."""
+        return _payload.dump_plain_call(call) or self.encoding(function)((call,))
+
+    @property
+    def _lending(self) -> Lending:
+        return self._driver.lending
 
     def _concurrency(self, options: MapOptions, function: _payload.FunctionBlob) -> int | None:
         # A def that says nothing runs once per worker, also when the pool is resized; see JobOpened.
@@ -216,8 +263,9 @@ class Opening:
         """What runs the job of these results."""
         return self._driver
 
-    def _surface(self, name: str, *, progress: Progress) -> Surface:
-        return new_surface(name, progress) or TerminalSurface.of(name, progress)
+    def _surface(self, name: str, *, progress: Progress, of_call: bool = False, as_one: bool = False) -> Surface:
+        surface = new_surface(name, progress, of_call=of_call, as_one=as_one)
+        return surface or TerminalSurface.of(name, progress=progress, of_call=of_call, as_one=as_one)
 
     def _register(self, job: Job[Any], results: Results) -> None:
         registry.add(job, results)
@@ -260,12 +308,15 @@ def promise() -> Results:
     return Results(1, prefilled={0: None})
 
 
-def dumped(fn: Any, retry_on: tuple[type[Exception], ...] | None = None) -> _payload.FunctionBlob:
+def dumped(
+    fn: Any, retry_on: tuple[type[Exception], ...] | None = None, store: Store | None = None
+) -> _payload.FunctionBlob:
     """The function as it is now, pickled; raises for what is not a function, and what cannot travel.
 
     ``retry_on`` travels with it: a worker must know an exception class of a cell by the function's own copy of it.
+    Without a ``store`` it takes everything along that it uses, and can be kept for workers that start much later.
     """
-    return _payload.dump_function(must_be_function(fn), retry_on)
+    return _payload.dump_function(must_be_function(fn), retry_on, store)
 
 
 def must_be_function(fn: Any) -> Callable[..., Any]:
@@ -298,6 +349,24 @@ def _arguments(call: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
     """The arguments of a submit as they stand in a call."""
     args, keywords = call
     return ", ".join([*map(default_label, args), *(f"{name}={default_label(each)}" for name, each in keywords.items())])
+
+
+_told_arguments = make_label(cast("Callable[[object], str]", _arguments))
+
+
+def _call(fn: Any, function: _payload.FunctionBlob, *, unpacks: bool) -> str:
+    """How one item is tried in the notebook, with ``{}`` for its input; empty where the function has no name there."""
+    name = function.name
+    if not name.isidentifier() or not (inspect.isroutine(fn) or inspect.isclass(fn)):
+        return ""  # A partial, an object, a lambda.
+    names, module = vars(sys.modules["__main__"]), str(getattr(fn, "__module__", "")).rpartition(".")[2]
+    if names.get(name) is not fn and inspect.ismodule(names.get(module)):
+        name = f"{module}.{name}"
+    return f"{'await ' if function.is_async else ''}{name}({'*' if unpacks else ''}{{}})"
+
+
+def _nothing(_: object) -> str:
+    return ""
 
 
 def _no_retry(*_: object) -> Job[Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, ParamSpec, Self, TypedDict, TypeVar
 
 from aiopool.errors import OptionError
 
-__all__ = ["MapOptions", "PoolOptions", "default_concurrency"]
+__all__ = ["MapOptions", "PoolOptions", "default_concurrency", "with_near_misses"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Progress = bool | Literal["text"]
 OnError = Literal["raise", "return"]
@@ -27,6 +30,17 @@ NEAR_MISSES: Mapping[str, str] = {
     "max_workers": "configure(workers=...) or concurrency=...",
     "processes": "configure(workers=...) or concurrency=...",
     "workers": "configure(workers=...) or concurrency=...",
+    "threads_per_worker": "configure(threads_per_worker=...)",
+    "nested_loops": "configure(nested_loops=...)",
+    "reload_modules": "configure(reload_modules=...)",
+    "max_tasks_per_worker": "configure(max_tasks_per_worker=...)",
+    "maxtasksperchild": "configure(max_tasks_per_worker=...)",
+    "max_tasks_per_child": "configure(max_tasks_per_worker=...)",
+    "max_memory_per_worker": "configure(max_memory_per_worker=...)",
+    "memory_limit": "configure(max_memory_per_worker=...)",
+    "initializer": "Pool(initializer=...) and its map, or @aiopool.per_worker",
+    "initargs": "Pool(initializer=..., initargs=...) and its map",
+    "grace": "Pool(grace=...) and its map",
     "chunksize": "batch=...",
     "chunk_size": "batch=...",
     "batch_size": "batch=...",
@@ -49,6 +63,23 @@ NEAR_MISSES: Mapping[str, str] = {
     "show_progress": "progress=...",
     "progress_bar": "progress=...",
     "background": "job = pmap(...) without await: it runs in the background",
+}
+
+
+POOL_NEAR_MISSES: Mapping[str, str] = {
+    **dict.fromkeys(("max_workers", "n_workers", "num_workers", "n_jobs", "processes", "size"), "workers=..."),
+    **dict.fromkeys(
+        ("max_tasks", "max_tasks_per_child", "maxtasksperchild", "tasks_per_worker"), "max_tasks_per_worker=..."
+    ),
+    **dict.fromkeys(
+        ("max_memory", "max_memory_per_child", "memory", "memory_limit", "memory_per_worker"),
+        "max_memory_per_worker=...",
+    ),
+    **dict.fromkeys(("init", "initfn", "init_fn", "setup"), "initializer=..."),
+    **dict.fromkeys(("args", "init_args", "initializer_args", "initializer_kwargs"), "initargs=(...)"),
+    **dict.fromkeys(("threads", "num_threads", "threads_per_process"), "threads_per_worker=..."),
+    "nest_asyncio": "nested_loops=True",
+    "autoreload": "reload_modules=True",
 }
 
 
@@ -117,17 +148,61 @@ def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
         raise _refuse(name, value, " or ".join(repr(choice) for choice in choices))
 
 
+def _closest(name: str, known: tuple[str, ...]) -> str:
+    """The one that was meant, perhaps; empty if there is none like it."""
+    import difflib  # only who has mistyped one waits for it
+
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), "")
+
+
 def refuse_unknown(unknown: Mapping[str, object], known: tuple[str, ...]) -> None:
     """Raise an :class:`OptionError` for the first option that does not exist, saying what to write instead."""
     for name in unknown:
         if name in NEAR_MISSES:
             raise OptionError(f"{name} is not an option of a map; write {NEAR_MISSES[name]}")
-        if close := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
-            raise OptionError(f"{name} is not an option of a map; did you mean {close[0]}=...?")
+        if close := _closest(name, known):
+            raise OptionError(f"{name} is not an option of a map; did you mean {close}=...?")
         raise OptionError(
             f"{name} is not an option of a map. If it is an argument of your function, "
             f"use functools.partial(fn, {name}=...)"
         )
+
+
+def with_near_misses(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function refuse options that do not exist as :func:`refuse_unknown` does, not as Python does.
+
+    Its signature stays as it is, for people and for type checkers, which find such options before anything runs.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        known = tuple(name for name in inspect.signature(function).parameters if name != "self")
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **options: P.kwargs) -> R:
+            __tracebackhide__ = True
+            for name in options:
+                if name not in known:
+                    raise OptionError(f"{name} is not an option of {what}; {_instead(name, known)}")
+            return function(*args, **options)
+
+        return checked
+
+    return decorate
+
+
+def _instead(name: str, known: tuple[str, ...]) -> str:
+    """What to write instead of an option of a pool that does not exist."""
+    if name in POOL_NEAR_MISSES:
+        return f"write {POOL_NEAR_MISSES[name]}"
+    if name in ("mp_context", "context"):
+        return "leave it out: every worker is a fresh process"
+    if name in (field.name for field in fields(PoolOptions)):
+        return f"write Pool({name}=...) and its map"
+    if name in (field.name for field in fields(MapOptions)):
+        return f"it is one of a map: pmap(fn, data, {name}=...)"
+    if close := _closest(name, known):
+        return f"did you mean {close}=...?"
+    return f"there are {', '.join(known)}"
 
 
 class MapKeywords(TypedDict, total=False):
@@ -228,6 +303,8 @@ class PoolOptions:
     idle_timeout: float | None = None
     nested_loops: bool = False
     reload_modules: bool = True
+    max_tasks_per_worker: int | None = None
+    max_memory_per_worker: int | None = None
     name: str = "pool"
 
     def __post_init__(self) -> None:
@@ -240,12 +317,43 @@ class PoolOptions:
             _seconds("idle_timeout", self.idle_timeout, zero=False)
         _switch("nested_loops", self.nested_loops)
         _switch("reload_modules", self.reload_modules)
+        _or_none(functools.partial(_whole, least=1))("max_tasks_per_worker", self.max_tasks_per_worker)
+        _or_none(functools.partial(_whole, least=1))("max_memory_per_worker", self.max_memory_per_worker)
         if self.initializer is not None and not callable(self.initializer):
             raise _refuse("initializer", self.initializer, "a function")
         if not isinstance(self.initargs, tuple):
             raise _refuse("initargs", self.initargs, "a tuple of the initializer's arguments, such as (path,)")
         if not isinstance(self.name, str):
             raise _refuse("name", self.name, "a text")
+
+
+LEAST_MEMORY = 10**7
+"""In bytes. Whoever writes less has thought of another unit: no worker has so little."""
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def bytes_of(name: str, value: float | str | None) -> int | None:
+    """A size as a user writes it, in bytes: ``2e9``, ``"2 GB"``, ``"500 MiB"``."""
+    if value is None:
+        return None
+    must = 'a number of bytes, such as 2e9, or a text such as "2 GB", 10 MB or more, or None'
+    number, unit = (value, "") if not isinstance(value, str) else _split_size(value)
+    try:
+        if isinstance(value, bool):
+            raise ValueError  # noqa: TRY004  # one refusal for all of them
+        size = int(float(number) * _BYTES[unit])
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise _refuse(name, value, must) from None
+    if size < LEAST_MEMORY:
+        raise _refuse(name, value, must)
+    return size
+
+
+def _split_size(text: str) -> tuple[str, str]:
+    number = text.strip().rstrip("BKMGTIbkmgti ").strip()
+    return number, text.strip()[len(number) :].strip().upper()
 
 
 def default_concurrency(workers: int) -> int:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
 
-from aiopool._runtime.results import EMPTY, GONE, Arrival
+from aiopool._runtime.arrivals import Arrival
+from aiopool._runtime.results import EMPTY, GONE
 from aiopool._runtime.waiters import ANYTHING
 from aiopool._runtime.waits import Step
 from aiopool.reading import SLICE, Reading
@@ -93,6 +94,10 @@ class Reader(Generic[T]):
         """This pass has come to the end: let the next one begin at the beginning."""
         raise NotImplementedError
 
+    def _next_ready(self) -> object:
+        """Take the next item, if it is a value that is there already; NOT_YET if that takes a closer look."""
+        raise NotImplementedError
+
     def _look(self) -> Step:
         __tracebackhide__ = True
         self._seen = self._peek()
@@ -117,6 +122,8 @@ class Reader(Generic[T]):
     def __next__(self) -> T:
         __tracebackhide__ = True
         try:
+            if (ready := self._next_ready()) is not NOT_YET:
+                return cast("T", ready)
             if self._look() is not Step.READY:
                 self._reading.block_until(self._wants(), self._look)
         except KeyboardInterrupt as error:
@@ -137,7 +144,11 @@ class Reader(Generic[T]):
         if time.monotonic() - self._turn > SLICE:
             self._turn = time.monotonic()
             await self._reading.breathe()
-        if self._look() is not Step.READY:
+        if (ready := self._next_ready()) is not NOT_YET:
+            return cast("T", ready)
+        if (step := self._look()) is not Step.READY:
+            if step is Step.AGAIN:
+                await self._reading.breathe()
             await self._reading.until(self._wants(), self._look)
             self._turn = time.monotonic()
         if not self._take():
@@ -154,6 +165,15 @@ class InOrder(Reader[R]):
 
     def _wants(self) -> int:
         return self._at
+
+    def _next_ready(self) -> object:
+        at = self._at
+        value = self._results.take(at)
+        if value is EMPTY or value is GONE:
+            return NOT_YET
+        self._seen = value
+        self._at = self._reading.next_item = at + 1
+        return value
 
     def _peek(self) -> object:
         __tracebackhide__ = True
@@ -198,6 +218,18 @@ class Completed(Reader[tuple[int, R]]):
     def _wants(self) -> int:
         return ANYTHING
 
+    def _next_ready(self) -> object:
+        if (arrival := self._arrival) is None or self._place >= len(arrival.items):
+            return NOT_YET
+        index = arrival.items[self._place]
+        value = self._results.take(index)
+        if value is EMPTY or value is GONE:
+            return NOT_YET
+        self._seen = index, value
+        self._place += 1
+        self._reading.next_arrival = (self._number, self._place)
+        return self._seen
+
     def _peek(self) -> object:
         __tracebackhide__ = True
         while True:
@@ -211,7 +243,9 @@ class Completed(Reader[tuple[int, R]]):
                         return arrival.items[place], value
                 self._number, self._place, self._arrival = self._number + 1, 0, None
             elif not all_loaded:
-                self._reading.load(0.0)
+                self._reading.load(SLICE)
+                if self._next_arrival() is None and not self._results.all_loaded:
+                    return MORE
             elif ending is None:
                 return NOT_YET
             else:

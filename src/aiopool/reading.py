@@ -10,12 +10,23 @@ from aiopool._runtime.results import Results
 from aiopool._runtime.waits import Look, wait_in_thread, wait_on_loop
 from aiopool.errors import InternalError, JobCancelled, JobStopped, ResultsConsumed, WouldDeadlock
 from aiopool.failures import Failures
+from aiopool.stacks import Stacks
 from aiopool.telemetry import JobSnapshot
+from aiopool.terminal import interrupted
 
-__all__ = ["SLICE", "JobControl", "Reading"]
+__all__ = ["SLICE", "JobControl", "Reading", "progress_of"]
 
-SLICE = 0.01
-"""Seconds for which a reader's loop may load values before everybody else on it has a turn."""
+SLICE = 0.005
+"""Seconds for which a reader's loop may load values before everybody else on it has a turn.
+
+In one step of the loop this may come twice, and other threads may hold the GIL for as long each time that it is let go.
+"""
+
+
+def progress_of(done: int, failed: int, total: int | None) -> str:
+    """How far a job is: ``412 of 50,000 done, 3 failed``. What has failed has no value, and is not done."""
+    of = "" if total is None else f" of {total:,}"
+    return f"{done:,}{of} done{f', {failed:,} failed' if failed else ''}"
 
 
 class JobControl(Protocol):
@@ -32,6 +43,9 @@ class JobControl(Protocol):
 
     def snapshot_job(self, job: int) -> JobSnapshot | None:
         """Tell how far the job is; None when it has ended."""
+
+    def stacks(self, job: int, name: str) -> Stacks:
+        """Tell where its items stand; blocks for a moment."""
 
     def must_not_block(self, job: int) -> bool:
         """Tell whether the job needs this very thread to go on."""
@@ -129,13 +143,15 @@ class Reading:
         if self.results.ending is not None:
             return False
         if not self.asked_to_end:
-            self.asked_to_end = True
+            # Not noted before it is done: Stop may strike in between, and nobody could end the job any more.
             self.control.cancel(self.id, stopped=stopped)
+            self.asked_to_end = True
         return True
 
     def stop(self, error: BaseException) -> None:
         """Somebody who waited was interrupted: so the job ends, and IPython shows one line for the exception."""
         self.end(stopped=True)
+        interrupted()
         # Not a lambda, so that the exception can still be pickled.
         error._render_traceback_ = functools.partial(list, (self.stop_line(),))  # type: ignore[attr-defined]
 
@@ -149,8 +165,10 @@ class Reading:
 
     def progress(self) -> str:
         """How far it is, in words."""
-        total = self.results.total
-        return f"{self.results.finished:,}{'' if total is None else f' of {total:,}'} done"
+        results = self.results
+        failed = len(results.failures)
+        # The pool's thread notes a failure before it counts it.
+        return progress_of(max(0, results.finished - failed), failed, results.total)
 
     def hear(self) -> None:
         """Somebody looks how it has ended, if it has: nobody need be told of it any more."""

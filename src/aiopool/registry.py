@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from typing import Any
 
 from aiopool._runtime.results import Results
-from aiopool._runtime.waiters import Callback
+from aiopool._runtime.waiters import END
 from aiopool.job import Job
 
 __all__ = ["registry"]
+
+log = logging.getLogger("aiopool")
+
+
+class _Held:
+    """Waits for the end of a job that is held, and does not ask how that was.
+
+    It hears of it in the pool's own thread, and not on the loop that started it, which may be blocked, or closed by
+    then. There may be thousands, so each is as little as it can be.
+    """
+
+    __slots__ = ("_job", "_registry")
+
+    wants = END
+    asks = False
+
+    def __init__(self, registry: Registry, job: Job[Any]) -> None:
+        self._registry = registry
+        self._job = job
+
+    def tell(self) -> None:
+        """It has ended."""
+        try:
+            self._registry.ended(self._job)
+        except Exception:
+            log.exception("the end of %s cannot be noted", self._job.name)
 
 
 class Registry:
@@ -28,19 +56,22 @@ class Registry:
         try:
             with self._lock:
                 self._running[id(job)] = job
-            # In the pool's own thread, and not on the loop that started it: that one may be blocked, or closed by then.
-            callback = Callback(self._ended, job, loop=None, asks=False)
-            if not results.add(callback):
-                callback.call()
+            if not results.add(_Held(self, job)):
+                self.ended(job)
         except BaseException:
             # Stop, before anybody was asked to tell of the end.
-            self._ended(job)
+            self.ended(job)
             raise
 
-    def _ended(self, job: Job[Any]) -> None:
+    def ended(self, job: Job[Any]) -> None:
+        """A job has ended."""
         with self._lock:
             if self._running.pop(id(job), None) is not None and job.is_worth_keeping:
                 self._unwell = job
+
+    def forget(self) -> None:
+        """This is a forked child: a thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
 
     def listing(self) -> list[Job[Any]]:
         """All that are held, in the order in which they were started."""
@@ -54,9 +85,10 @@ class Registry:
         for job in self._running.copy().values():
             # Several presses of Stop may strike while a job is being registered, before anybody was asked to tell.
             if job.done():
-                self._ended(job)
+                self.ended(job)
         with self._lock:
             return sorted(self._running.values(), key=lambda job: job.started)
 
 
 registry = Registry()
+os.register_at_fork(after_in_child=registry.forget)

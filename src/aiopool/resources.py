@@ -24,12 +24,15 @@ from aiopool._payload.fingerprints import Fingerprint, fingerprint
 from aiopool._payload.parts import Step, parts
 from aiopool.lives import MERCY_SECONDS, AsyncLife, Life, SyncLife, opened_by
 
-__all__ = ["AsyncResource", "SyncResource", "close_all", "per_worker", "set_up"]
+__all__ = ["AsyncResource", "SyncResource", "close_all", "per_worker"]
 
 T = TypeVar("T")
 
 CLOSE_SECONDS = 1.5
 """How long all resources of a worker together may take to close."""
+
+MOST_STOPS = 10
+"""So often a loop may be stopped from elsewhere before what closes on it has ended."""
 
 KERNEL_LIMIT = 60.0
 """Seconds for an opening outside of a worker, where there is no pool to say it."""
@@ -69,7 +72,8 @@ def per_worker(function: Any) -> Any:
     It is opened when a worker first uses it: an async one in a task of its own, a sync one where it is called. That is
     no item's time and no item's to cancel; an async one has ``start_timeout`` seconds of the pool. When it fails,
     whoever waits for it gets the error, and who asks next tries again. It is closed when its worker retires or the
-    pool closes, in the reverse order of opening; a worker that is killed closes nothing.
+    pool closes, in the reverse order of opening; a worker that is killed closes nothing. Closing may take 3 seconds in
+    all: a worker that has not ended by then is killed, which is logged as a warning.
 
     An edited one is opened anew: when its code, that of its helpers, or the value of a global that they read is
     another one than before. The old one is closed when the jobs that used it here have ended.
@@ -140,6 +144,10 @@ class _Resource(Generic[T]):
         if self._taken is None or not (inside.is_worker() or self._taken.is_current()):
             self._taken = fingerprint(self.function)
         return self.function.__module__, self.function.__qualname__, self._taken.digest, loop
+
+    def look_again(self) -> None:
+        """What its function reads may be something else from now on, also where each job would bring another one."""
+        self._taken = None
 
 
 class AsyncResource(_Resource[T]):
@@ -277,12 +285,13 @@ class _Shelf:
         self._lives: dict[tuple[Any, ...], Life] = {}
         self._in_order: list[Life] = []
         self._leaving: list[Life] = []
-        self._worker: tuple[asyncio.AbstractEventLoop, Context] | None = None
+        self._worker: inside.Home | None = None
         self._closes_at_exit = -1
 
-    def set_up(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
-        self.limit = limit
-        self._worker = loop, copy_context()
+    def set_up(self, home: inside.Home) -> None:
+        """This process is a worker."""
+        self.limit = home.start_timeout
+        self._worker = home
 
     def open_one(self, resource: _Resource[Any], loop: Any) -> Life | None:
         """The life that is meant, if it is open and no newer one is in use."""
@@ -316,7 +325,7 @@ class _Shelf:
     def _new_context(self) -> Context:
         """What a resource reads from context variables is not the item's that happens to open it."""
         if self._worker is not None:
-            return self._worker[1].copy()
+            return self._worker.context.copy()
         if self._closes_at_exit != os.getpid():
             self._closes_at_exit = os.getpid()
             atexit.register(self._close_at_exit, self._closes_at_exit)
@@ -369,7 +378,7 @@ class _Shelf:
         """The last job that used it has ended, which any thread may notice; it is closed where items run."""
         if self._worker is not None:
             with contextlib.suppress(RuntimeError):  # The loop has closed: so does the worker.
-                self._worker[0].call_soon_threadsafe(self.close_unused)
+                self._worker.main_thread.call_soon_threadsafe(self.close_unused)
 
     # --- the end of the process ------------------------------------------------------------------------------------
 
@@ -393,19 +402,29 @@ class _Shelf:
             closing = asyncio.run_coroutine_threadsafe(life.close_within(seconds), life.loop)
             concurrent.futures.wait([closing], seconds + MERCY_SECONDS)
         elif life.loop is not None and not life.loop.is_closed():
-            life.loop.run_until_complete(life.close_within(seconds))
+            _run(life.loop, life.close_within(seconds))
 
     def _close_at_exit(self, pid: int) -> None:
         if pid == os.getpid():  # Not in a fork of it.
             self.close_all()
 
 
+def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end. A kernel that ends has its loop stopped once more than it runs, which would be now."""
+    task = loop.create_task(closing)
+    for left in reversed(range(MOST_STOPS)):
+        try:
+            loop.run_until_complete(task)
+        except RuntimeError:
+            if task.done() or not left:
+                raise
+        else:
+            return
+
+
 _shelf = _Shelf()
-
-
-def set_up(loop: asyncio.AbstractEventLoop, start_timeout: float) -> None:
-    """This process is a worker, with this loop, and these seconds for an opening."""
-    _shelf.set_up(loop, start_timeout)
+if inside.home is not None:
+    _shelf.set_up(inside.home)
 
 
 def close_all() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import logging
 import os
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Literal
 
@@ -12,15 +14,30 @@ from aiopool import inside
 from aiopool._runtime.machine import default_workers
 from aiopool.engines.registry import find
 from aiopool.job import Job
-from aiopool.options import Backoff, MapOptions, OnError, PoolOptions, Progress, RetryOn, Threads
+from aiopool.options import (
+    Backoff,
+    MapOptions,
+    OnError,
+    PoolOptions,
+    Progress,
+    RetryOn,
+    Threads,
+    bytes_of,
+    with_near_misses,
+)
 from aiopool.pool import Pool
 from aiopool.registry import registry
 from aiopool.signatures import as_map
 
 __all__ = ["configure", "get_pool", "jobs", "last_job", "pmap"]
 
+log = logging.getLogger("aiopool")
+
 IDLE_SECONDS = 600.0
 """After how long without work a worker of the shared pool ends."""
+
+WARM_WORKERS = 4
+"""How many workers of the shared pool are started before there is work, at most."""
 
 
 class _Session:
@@ -35,6 +52,8 @@ class _Session:
             "threads_per_worker": "auto",
             "nested_loops": False,
             "reload_modules": True,
+            "max_tasks_per_worker": None,
+            "max_memory_per_worker": None,
         }
         self.concurrency: int | None = None
 
@@ -63,6 +82,35 @@ def get_pool() -> Pool:
         return _session.pool
 
 
+def open_pool() -> Pool | None:
+    """The shared pool if it is open; none is opened."""
+    pool = _session.pool
+    return None if pool is None or pool.closed else pool
+
+
+def warm_up() -> None:
+    """Open the shared pool in the background and start some of its workers, for somebody who is about to need them.
+
+    It returns at once, raises nothing and shows nothing; workers for which no work comes end after their idle time.
+    What keeps workers from starting is said by the first job, which tries again.
+    """
+    if inside.is_worker():
+        return
+
+    def begin() -> None:
+        try:
+            get_pool().warm_up(WARM_WORKERS)
+        except Exception:
+            log.debug("the shared pool cannot be warmed up", exc_info=True)
+
+    try:
+        # To open a pool imports the engine and reads the limits of the machine: some hundredths of a second. A Thread's
+        # start() would wait until the thread runs, which takes as long on a busy machine.
+        _thread.start_new_thread(begin, ())
+    except RuntimeError:
+        log.debug("the shared pool cannot be warmed up: no thread can be started", exc_info=True)
+
+
 class _Given(Enum):
     """What stands for an option that was not given, where None is a value."""
 
@@ -75,6 +123,7 @@ class _Given(Enum):
 _NOT_GIVEN: Literal[_Given.NOT] = _Given.NOT
 
 
+@with_near_misses("configure")
 def configure(
     *,
     workers: int | Literal[_Given.NOT] | None = _NOT_GIVEN,
@@ -83,21 +132,27 @@ def configure(
     threads_per_worker: Threads | Literal[_Given.NOT] = _NOT_GIVEN,
     nested_loops: bool | Literal[_Given.NOT] = _NOT_GIVEN,
     reload_modules: bool | Literal[_Given.NOT] = _NOT_GIVEN,
+    max_tasks_per_worker: int | Literal[_Given.NOT] | None = _NOT_GIVEN,
+    max_memory_per_worker: float | str | Literal[_Given.NOT] | None = _NOT_GIVEN,
 ) -> None:
     """Set defaults of the session; what is not given stays as it is.
 
     ``workers``: of the shared pool, which is resized if it is open; None: as many as the machine bears.
     ``concurrency``: of every ``pmap`` that does not say its own; None: as if it had never been set.
 
-    ``engine``: where the shared pool's workers come from; ``threads_per_worker``, ``nested_loops`` and
-    ``reload_modules`` as of :class:`Pool`. Another value of one of these opens another shared pool when the next job
-    starts, and the old one ends with its jobs.
+    ``engine``: where the shared pool's workers come from; ``threads_per_worker``, ``nested_loops``,
+    ``reload_modules``, ``max_tasks_per_worker`` and ``max_memory_per_worker`` as of :class:`Pool`. Another value of one
+    of these opens another shared pool when the next job starts, and the old one ends with its jobs.
     """
     named = {
         "engine": engine,
         "threads_per_worker": threads_per_worker,
         "nested_loops": nested_loops,
         "reload_modules": reload_modules,
+        "max_tasks_per_worker": max_tasks_per_worker,
+        "max_memory_per_worker": max_memory_per_worker
+        if max_memory_per_worker is _NOT_GIVEN
+        else bytes_of("max_memory_per_worker", max_memory_per_worker),
     }
     given: dict[str, Any] = {name: value for name, value in named.items() if value is not _NOT_GIVEN}
     PoolOptions(workers=1 if workers is _NOT_GIVEN or workers is None else workers, **given)
@@ -117,6 +172,18 @@ def configure(
                 pool.close()
         elif workers is not _NOT_GIVEN and pool is not None and not pool.closed:
             pool.resize(default_workers() if workers is None else workers)
+
+
+def configured() -> dict[str, Any]:
+    """What :func:`configure` has set, by the names of its options; the defaults of what it has not."""
+    with _session.lock:
+        return {"workers": _session.workers, "concurrency": _session.concurrency, **_session.options}
+
+
+def map_options(given: Mapping[str, Any]) -> MapOptions:
+    """The options of a map of this session: what is given, and the ``concurrency`` of :func:`configure`."""
+    concurrency = given.get("concurrency")
+    return MapOptions.of({**given, "concurrency": _session.concurrency if concurrency is None else concurrency})
 
 
 @as_map
@@ -151,9 +218,9 @@ def pmap(
         job = pmap(fetch, urls)                               # starts now, the kernel stays free
         async for page in job: ...                            # as they come
 
-    ``fn`` is an ``async def`` (thousands run at a time in each worker's own event loop) or a ``def`` (one at a time in
-    each worker). It travels by value, with the helpers, classes and globals of the notebook that it uses, as they are
-    now. Several iterables are zipped: ``pmap(fn, xs, ys)`` calls ``fn(x, y)``.
+    ``fn`` is an ``async def`` (a hundred at a time over all workers, thousands with ``concurrency=``) or a ``def`` (one
+    at a time in each worker). It travels by value, with the helpers, classes and globals of the notebook that it uses,
+    as they are now. Several iterables are zipped: ``pmap(fn, xs, ys)`` calls ``fn(x, y)``.
 
     Options, all keyword-only:
 
@@ -175,7 +242,8 @@ def pmap(
     - ``label``: a function of an item: how it is shown in errors, to shorten it or to hide a secret.
     - ``seed``: ``aiopool.current_item().seed`` derives from it and the item's index alone.
     - ``rerun_lost``: may an item whose worker died be run again? False: at most once.
-    - ``desc``: how the job is called; by default as the function. ``progress``: False shows nothing.
+    - ``desc``: how the job is called; by default as the function. ``progress``: False shows nothing,
+      ``"text"`` a line of text.
     - ``detach``: run on when the cell that started it is run again, instead of being cancelled then.
 
     Called in a worker, by an item of another map, it runs in that very worker, and nothing is pickled: the function may
@@ -187,9 +255,9 @@ def pmap(
     Raises, in the call: :class:`OptionError` for an option that does not exist or cannot be, :class:`InputError` for
     data that cannot be mapped over, :class:`NotPicklable` for a function that cannot travel.
     """
-    options = MapOptions.of(
+    options = map_options(
         {
-            "concurrency": _session.concurrency if concurrency is None else concurrency,
+            "concurrency": concurrency,
             "timeout": timeout,
             "retries": retries,
             "backoff": backoff,

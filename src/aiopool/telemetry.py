@@ -1,20 +1,18 @@
-"""Snapshots of pool and jobs, and the hook through which something shows a job while it runs.
-
-Views pull: a snapshot is taken when somebody looks, at most ten times a second, and the hot path pays nothing for it.
-"""
+"""Snapshots of pool and jobs: frozen pictures, taken when somebody looks."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
-__all__ = ["JobSnapshot", "News", "PoolSnapshot", "Surface", "WorkerInfo", "new_surface", "use_surfaces"]
+from aiopool.frozen import frozen
 
-Progress = bool | Literal["text"]
+__all__ = ["Block", "CallsSnapshot", "FailureGroup", "JobSnapshot", "PoolSnapshot", "WorkerInfo"]
+
 JobState = Literal["running", "paused", "done", "failed", "cancelled", "stopped"]
-WorkerState = Literal["starting", "idle", "busy", "retiring", "lost"]
+WorkerState = Literal["starting", "idle", "busy", "blocked", "stuck", "retiring", "lost"]
+
+RESTING = "waiting to run again"
+"""What is said of items whose last attempt has failed, and whose next one has not come."""
 
 
 def clock(seconds: float) -> str:
@@ -28,11 +26,30 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+def size(count: float) -> str:
+    """A number of bytes as people say it: ``0.4 MB``, ``310 MB``, ``3.1 GB``."""
+    megabytes = count / 1e6
+    if megabytes >= 999.5:
+        return f"{megabytes / 1e3:,.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 9.95 else f"{megabytes:.1f} MB"
+
+
+@frozen
 class WorkerInfo:
     """One worker at one moment. ``index`` is its stable place in the pool; ``in_flight`` and ``done`` count items.
 
-    ``fraction``, from 0 to 1, and ``text`` are what an item there reported last of how far it is.
+    ``blocked``: a coroutine has held the worker's loop for more than a second; ``stuck``: the worker does not answer,
+    because something there holds the interpreter, or because it was stopped.
+
+    ``fraction``, from 0 to 1, and ``text`` are what an item there reported last of how far it is. Measured once a
+    second while items run, None before: ``memory`` in bytes, of the process itself without its children; ``cpu`` in
+    percent of one core; ``lag``, the seconds that the loop of a worker of coroutines took to come round.
+
+    ``item`` is the index of the item that the process is inside of, with the ``seconds`` for which it is known to be:
+    of a ``def``, and of a coroutine that holds its loop. Of coroutines that wait, and of functions in threads, it is
+    the one that has run longest, with the ``seconds`` since it was first seen there: workers are looked at once a
+    second, and whenever somebody looks. ``job`` is the number of its job, ``label`` how its input is shown: empty until
+    that is known, for ``label=`` and ``__repr__`` are code of the user's, which runs elsewhere meanwhile.
     """
 
     index: int
@@ -42,24 +59,85 @@ class WorkerInfo:
     done: int
     fraction: float | None = None
     text: str = ""
+    memory: int | None = None
+    cpu: float | None = None
+    lag: float | None = None
+    item: int | None = None
+    seconds: float | None = None
+    job: int | None = None
+    label: str = ""
 
     def __str__(self) -> str:
         """One line, like a status bar."""
-        line = f"worker {self.index} (pid {self.pid}) {self.state}, {self.in_flight:,} in flight, {self.done:,} done"
+        pid = "" if self.pid is None else f" (pid {self.pid})"
+        parts = [f"worker {self.index}{pid} {self.state}"]
+        if self.item is not None and self.seconds is not None and self.seconds >= 1:
+            parts.append(f"item {self.item} for {clock(self.seconds)}")
+        if self.memory is not None:
+            parts.append(size(self.memory))
+        parts += [f"{self.in_flight:,} in flight", f"{self.done:,} done"]
         report = f"{self.fraction:.0%} {self.text}".strip() if self.fraction is not None else self.text
-        return f"{line}, {report}" if report else line
+        return ", ".join([*parts, report] if report else parts)
 
     def __repr__(self) -> str:
         return f"<{self}>"
 
+    def _repr_html_(self) -> str:
+        from aiopool import reprs  # only who looks at it pays for it
 
-@dataclass(frozen=True, slots=True, repr=False)
+        return reprs.worker_html([self])
+
+
+@frozen
+class FailureGroup:
+    """Failures of one job that have the type and the line in common, ``count`` of them.
+
+    ``where`` is the last line of the user's own in the traceback, as ``Cell In[3], line 4, in fetch`` or ``parse.py,
+    line 4, in parse``; where none is the user's, the last of all; empty where there is no traceback. ``message``, one
+    line, and ``traceback`` are those of the first: the user's lines with the right one marked, those of what caused the
+    error before them. ``items`` are the indices of the first three, ``labels`` how their inputs are shown, ``""`` until
+    that is known. There are twenty groups at most; what else has failed is counted in one more, named ``others``.
+    """
+
+    type_name: str
+    where: str
+    message: str
+    count: int
+    items: tuple[int, ...]
+    labels: tuple[str, ...]
+    traceback: str
+
+
+@frozen
+class Block:
+    """What one worker did for a while: ``count`` items of one job, of which ``failed`` have failed.
+
+    ``start`` and ``end`` are in seconds of the monotonic clock; ``item`` is the index of the first, ``name`` the job's.
+    Items that end within a moment are one block, and so are calls of one function by ``submit``: ``job`` is the first
+    one's then. Blocks of coroutines lie upon each other.
+    """
+
+    worker: int
+    job: int
+    name: str
+    item: int
+    count: int
+    failed: int
+    start: float
+    end: float
+
+
+@frozen
 class JobSnapshot:
     """One job at one moment.
 
     ``total`` is None while an unsized input has not ended; ``in_flight`` counts items that run, not those that wait in
     a worker for their turn; ``elapsed`` is in seconds; ``taken_over`` of the ``done`` items come from the job of which
-    this one is a retry. ``retried`` counts attempts beyond an item's first.
+    this one is a retry. ``retried`` counts attempts beyond an item's first, ``lost``
+    the workers that died by themselves after they had been given items of it. ``failures`` are in groups, the most
+    frequent first. ``waits_for_reader``: so many results wait for somebody to read them that nothing more is started.
+    ``unshown`` counts lines that were printed, and not shown, because they were too many; ``resting`` items whose last
+    attempt has failed, and whose next one has not come.
     """
 
     id: int
@@ -72,6 +150,16 @@ class JobSnapshot:
     elapsed: float
     taken_over: int = 0
     retried: int = 0
+    lost: int = 0
+    failures: tuple[FailureGroup, ...] = ()
+    waits_for_reader: bool = False
+    unshown: int = 0
+    resting: int = 0
+
+    @property
+    def title(self) -> str:
+        """Its name, and whether it is a retry: otherwise two lines of a panel would say different things of one job."""
+        return f"{self.name} (retry)" if self.taken_over else self.name
 
     @property
     def finished(self) -> int:
@@ -80,7 +168,7 @@ class JobSnapshot:
 
     @property
     def rate(self) -> float:
-        """Items that ended per second since the job began."""
+        """Items that ended per second since the job began; a panel shows that of the last seconds."""
         return (self.finished - self.taken_over) / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
@@ -94,13 +182,19 @@ class JobSnapshot:
         """One line, like a status bar."""
         of = "" if self.total is None or self.state == "done" else f" of {self.total:,}"
         state = {"running": "" if of else " so far", "done": " done"}.get(self.state, f", {self.state}")
-        parts = [f"{self.name}: {self.finished:,}{of}{state}"]
+        # In the end what is done and what has failed are two figures; before, what has failed is part of how far it is.
+        count = self.finished if self.state in ("running", "paused") else self.done
+        parts = [f"{self.title}: {count:,}{of}{state}"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if self.retried:
             parts.append(f"{self.retried:,} retried")
+        if self.lost:
+            parts.append(f"{self.lost:,} worker{'' if self.lost == 1 else 's'} lost")
         if self.in_flight and self.state in ("running", "paused"):
             parts.append(f"{self.in_flight:,} in flight")
+        if self.resting:
+            parts.append(f"{self.resting:,} {RESTING}")
         parts.append(f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.2g}/s")
         parts.append(clock(self.elapsed))
         if (remaining := self.remaining) is not None and remaining > 0:
@@ -110,12 +204,35 @@ class JobSnapshot:
     def __repr__(self) -> str:
         return f"<Job {self}>"
 
+    def _repr_html_(self) -> str:
+        from aiopool import reprs
 
-@dataclass(frozen=True, slots=True, repr=False)
+        return reprs.job_html(self)
+
+
+@frozen
+class CallsSnapshot:
+    """Calls of one function by ``submit`` that have not ended, counted: so many are ``open``.
+
+    ``elapsed`` is in seconds since the first of them began; ``at_work`` are the numbers of those that workers are
+    inside of, as far as their rows tell.
+    """
+
+    name: str
+    open: int
+    elapsed: float
+    at_work: tuple[int, ...] = ()
+
+
+@frozen
 class PoolSnapshot:
     """One pool at one moment: its workers and the jobs that have not ended.
 
-    ``size`` is how many workers it may have.
+    ``size`` is how many workers it may have; ``lost`` counts those that died without having been told to. One that
+    has just died so has a row, in state ``lost``, for three seconds, or until another one in its place is up.
+
+    ``jobs`` are all there are where somebody asks, with ``pool.snapshot()``. Views are shown a pool ten times a second:
+    for them two and more calls of one function by ``submit`` are counted in ``calls``, and not among the ``jobs``.
     """
 
     name: str
@@ -123,74 +240,41 @@ class PoolSnapshot:
     size: int
     workers: tuple[WorkerInfo, ...]
     jobs: tuple[JobSnapshot, ...]
+    lost: int = 0
+    calls: tuple[CallsSnapshot, ...] = ()
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs have not ended, each call by ``submit`` counted."""
+        return len(self.jobs) + sum(calls.open for calls in self.calls)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What the jobs are called, by number; of calls that are only counted, those that workers are inside of."""
+        counted = {number: calls.name for calls in self.calls for number in calls.at_work}
+        return {job.id: job.name for job in self.jobs} | counted
 
     def __str__(self) -> str:
         """One line, like a status bar."""
         states = [worker.state for worker in self.workers]
         told = ", ".join(
-            f"{states.count(state)} {state}" for state in ("busy", "idle", "starting", "retiring") if state in states
+            f"{states.count(state)} {state}"
+            for state in ("busy", "blocked", "stuck", "idle", "starting", "retiring")
+            if state in states
         )
         workers = f"{len(states)} of {self.size} workers" + (f" ({told})" if told else "")
-        jobs = f"{len(self.jobs)} job{'' if len(self.jobs) == 1 else 's'}"
+        jobs = f"{self.open_jobs:,} job{'' if self.open_jobs == 1 else 's'}"
         return f"{self.name} {self.state} | {workers} | {jobs}"
 
     def __repr__(self) -> str:
         return f"<Pool {self}>"
 
+    def _repr_html_(self) -> str:
+        from aiopool import reprs
 
-@dataclass(slots=True, eq=False)
-class News:
-    """What a job that has failed has to say, in case that nobody asks it.
+        return reprs.pool_html(self)
 
-    ``text`` is a sentence. ``heard`` is set when somebody asks. ``of_call``: the job is a single call. ``holder`` lives
-    as long as somebody can ask; None: enough time has passed.
-    """
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:  # noqa: FBT001 - as IPython calls it
+        from aiopool import reprs
 
-    heard: bool = False
-    name: str = ""
-    text: str = ""
-    of_call: bool = False
-    holder: weakref.ref[object] | None = None
-
-
-class Surface(Protocol):
-    """Where one job shows itself. All methods are called on the pool's own thread, never on the caller's.
-
-    ``wanted`` says whether it shows how far the job is; otherwise only lines are passed on. ``owner`` is what the job
-    belongs to, None where that is not known: what starts again under the same name ends its jobs first.
-    """
-
-    wanted: bool
-    owner: str | None
-
-    def update(self, snapshot: JobSnapshot) -> None:
-        """Show how far the job is; the first call comes half a second in, then at most ten a second."""
-
-    def close(self, snapshot: JobSnapshot) -> None:
-        """Leave one line; called once, and also for a job that was never shown."""
-
-    def write(self, worker: int, text: str) -> None:
-        """Pass on whole lines that a worker printed."""
-
-    def complain(self, news: News) -> None:
-        """Say that the job has failed, unless somebody asks meanwhile; called some time after its end."""
-
-
-SurfaceFactory = Callable[[str, Progress], Surface | None]
-_factories: list[SurfaceFactory] = []
-
-
-def use_surfaces(factory: SurfaceFactory) -> None:
-    """Register who makes surfaces: ``factory(name, progress)``, called where the job is started. The last one wins.
-
-    A factory that returns None leaves the job to the one registered before it.
-    """
-    _factories.append(factory)
-
-
-def new_surface(name: str, progress: Progress) -> Surface | None:
-    """Make the surface of a job that is being started in this very thread and cell."""
-    for factory in reversed(_factories):
-        if (surface := factory(name, progress)) is not None:
-            return surface
-    return None
+        reprs.pretty(printer, repr(self), lambda: reprs.pool_text(self))

@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
-from aiopool._core import policy
 from aiopool._core.books import KINDS
 from aiopool._core.items import JobBook
 from aiopool._core.ledger import Ledger
@@ -19,6 +18,8 @@ def audit(ledger: Ledger) -> None:
     _audit_jobs(ledger)
     _audit_team(ledger)
     _audit_spread(ledger)
+    _audit_suspects(ledger)
+    _audit_tasks(ledger)
     _audit_dates(ledger)
 
 
@@ -34,9 +35,16 @@ def _audit_workers(ledger: Ledger) -> None:
         assert all(worker.asks.values())
         assert (worker.id in books.idle) == (worker.state == "ready" and not worker.load)
         assert worker.claim is None or (worker.state == "ready" and worker.load and not worker.claim.over)
-        assert not worker.alone or worker.load == 1
+        assert not worker.alone or [batch.alone for batch in worker.batches.values()] == [True]
     for kind in KINDS:
         assert books.loaded[kind] == sum(worker.kind == kind for worker in books.workers.values())
+    assert books.roster.total == sum(worker.load for worker in books.workers.values())
+    listed = list(books.roster)
+    assert {worker.id for worker in listed} == {
+        worker.id for worker in books.workers.values() if worker.state in {"ready", "retiring"}
+    }
+    assert [worker.load for worker in listed] == sorted(worker.load for worker in listed)
+    assert len(listed) == len({worker.id for worker in listed}) == len(list(reversed(books.roster)))
 
 
 def _audit_jobs(ledger: Ledger) -> None:
@@ -72,14 +80,52 @@ def _audit_attempts(ledger: Ledger, job: JobBook) -> None:
         assert not job.attempts
         return
     resting = [index for _, index in job.rest]
-    elsewhere = [batch for queue in (job.ready, job.alone) for batch in queue]
-    elsewhere += [batch for worker in books.workers.values() for batch in worker.batches.values() if batch.job is job]
-    open_items = {batch.items[position]: batch for batch in elsewhere for position in batch.pending}
+    batches = [batch for queue in (job.ready, job.alone) for batch in queue]
+    batches += [batch for worker in books.workers.values() for batch in worker.batches.values() if batch.job is job]
+    open_items = {batch.items[position]: batch for batch in batches for position in batch.pending}
     assert len(resting) == len(set(resting))
-    assert not (set(resting) & (open_items.keys() | job.recoding))
-    assert set(job.attempts) == {*resting, *(index for index in {*open_items, *job.recoding} if job.begun(index) > 1)}
+    assert not (set(resting) & (open_items.keys() | job.recoding | job.suspended))
+    elsewhere = {*open_items, *job.recoding, *job.suspended}
+    assert set(job.attempts) == {*resting, *(index for index in elsewhere if job.begun(index) > 1)}
     assert all(attempts <= job.opened.retries for attempts in job.attempts.values())
     assert all(batch.attempt == job.begun(index) for index, batch in open_items.items())
+
+
+def _audit_suspects(ledger: Ledger) -> None:
+    """Whoever is held will be let go, whoever is tried is somewhere, and nobody is forgotten."""
+    books, suspects = ledger._books, ledger._suspects
+    held = [(job.id, index) for suspicion in suspects._open for job, index in suspicion.held if not job.over]
+    assert sorted(held) == sorted((job.id, index) for job in books.jobs.values() for index in job.suspended)
+    dates = [suspicion.until for suspicion in suspects._open]
+    dates += [worker.alone_until for worker in books.workers.values() if worker.alone]
+    for job in books.jobs.values():
+        batches = [*job.ready, *job.alone]
+        batches += [batch for worker in books.workers.values() for batch in worker.batches.values() if batch.job is job]
+        open_items = {batch.items[position]: batch.trial for batch in batches for position in batch.pending}
+        assert not job.suspended & (open_items.keys() | job.recoding)
+        assert job.trials.keys() <= open_items.keys() | job.recoding
+        assert {index: trial for index, trial in open_items.items() if trial is not None} == {
+            index: trial for index, trial in job.trials.items() if index in open_items
+        }
+        assert all(batch.alone for batch in job.alone)
+        assert not any(batch.alone for batch in job.ready)
+        for trial in job.trials.values():
+            assert trial.suspicion is None or trial.suspicion in suspects._open or not trial.suspicion.held
+            dates.append(trial.until)
+    assert books._dates.get("suspects", math.inf) <= min(dates, default=math.inf) + 1e-6
+
+
+def _audit_tasks(ledger: Ledger) -> None:
+    """Who has taken its last item is known, and no place has more than two workers for that."""
+    books = ledger._books
+    for worker in books.workers.values():
+        assert worker.tasks >= 0
+        assert (worker.id in books.spent) == (worker.spent and worker.state == "ready")
+        assert not (worker.state == "ready" and worker.spent != (worker.tasks < books.largest))
+        assert not worker.spent or worker.load or worker.state != "ready", "it is let go"
+        assert worker.waits_for is None or (worker.waits_for.load and worker.waits_for.heir is worker)
+        assert worker.heir is None or worker.heir.waits_for is worker
+        assert worker.waits_for is None or worker.waits_for.id in books.workers
 
 
 def _audit_dates(ledger: Ledger) -> None:
@@ -106,7 +152,7 @@ def _audit_team(ledger: Ledger) -> None:
     assert {kind: extra.id for kind, extra in team._extras.items()} == {extra.reserved: extra.id for extra in extras}
     assert len({extra.reserved for extra in extras}) == len(extras)
     wanted = min(books.size, sum(books.need.values()))
-    assert len(own) >= wanted or team._start_failures >= policy.START_FAILURES
+    assert len(own) >= wanted or team.is_hopeless
 
 
 def _audit_spread(ledger: Ledger) -> None:
@@ -122,7 +168,7 @@ def _audit_spread(ledger: Ledger) -> None:
             if (job.opened.concurrency is None or spread._has_lanes(job)) and not team.coming[kind]:
                 assert not any(job.ready and spread._room(worker, job) > 0 for worker in able)
             if job.alone and job.held < job.limit:
-                assert all(worker.load for worker in able)
+                assert all(worker.load or not spread._may_try(worker, job) for worker in able)
 
 
 NOT_KEPT = {"now", "orders", "_handlers", "heard_at", "pinged_at"}

@@ -19,7 +19,8 @@ from tests.core.audit import audit, portrait
 class Job:
     """One job and its feeder. ``places`` says where each item is, ``ends`` how it ended, each time it did.
 
-    ``poison`` are items that kill their worker, ``flaky`` says how often an item fails before it has a value. ``fails``
+    ``poison`` are items that kill their worker, the ``hidden`` ones while another one is at work, the ``hogs`` by the
+    memory that they take. ``flaky`` says how often an item fails before it has a value. ``fails``
     are attempts that failed, ``rests`` says until when an item rests, ``sent`` are the times at which something was.
     """
 
@@ -29,6 +30,8 @@ class Job:
     breaks: bool = False
     poison: frozenset[int] = frozenset()
     flaky: Mapping[int, int] = field(default_factory=dict)
+    hidden: frozenset[int] = frozenset()
+    hogs: frozenset[int] = frozenset()
     read: int = 0
     upto: int = 0
     size: int = 1
@@ -98,6 +101,8 @@ class Worker:
     stubborn: bool = False
     frozen: bool = False
     mute: bool = False
+    heavy: bool = False
+    started: int = 0
     heard_at: float = 0.0
     pinged_at: float | None = None
     late: set[Spot] = field(default_factory=set)
@@ -128,6 +133,8 @@ class Model:
         self.ended = False
         self.start_troubles = 0
         self.deaths = 0
+        self.max_tasks = options.get("max_tasks")
+        self.memory_deaths: dict[int, int] = {}
         self.asks = Counter[tuple[int, int]]()
         self.log: list[f.Fact | f.Command] = []
         self._on_order = {
@@ -166,24 +173,29 @@ class Model:
         return orders
 
     def refuse(self, fact: f.Fact) -> None:
-        """Tell the ledger what cannot be: it says so and nothing has changed."""
+        """Tell the ledger what cannot be: it says so and nothing has changed, but that it has heard something."""
         before = portrait(self.ledger)
         with pytest.raises(FrameError):
             self.ledger.tell(fact, self.now)
         assert portrait(self.ledger) == before
+        worker = self.workers[fact.worker]
+        worker.heard_at, worker.pinged_at = self.now, None
 
     def _note(self, fact: f.Fact) -> None:
         """What the model knows already when the ledger is told."""
         worker = self.workers.get(getattr(fact, "worker", -1))
         if worker is None:
             return
-        if not isinstance(fact, f.WorkerGone):
+        if not isinstance(fact, f.WorkerGone | f.WorkerHeavy | f.WorkerRestartAsked):
             worker.heard_at, worker.pinged_at = self.now, None
         match fact:
             case f.WorkerReady():
                 worker.told_ready = True
-            case f.WorkerBroken():
-                self.start_troubles += 1
+            case f.WorkerBroken(_, hopeless):
+                self.start_troubles += hopeless
+            case f.WorkerHeavy(_, far):
+                worker.heavy |= far and worker.told_ready and not worker.killed
+                self.start_troubles += not worker.held
             case f.WorkerGone():
                 self._gone(self.workers.pop(worker.id), fact)
             case _:
@@ -235,14 +247,11 @@ class Model:
     def _gone(self, worker: Worker, fact: f.WorkerGone) -> None:
         if not worker.told_ready or not fact.running:
             self.start_troubles += 1
-        late = {spot for spot in worker.overdue if self.batches[spot[0]][0].running}
-        spot = fact.stepping
-        if spot is None and len(fact.running) == 1:
-            (spot,) = fact.running
-        if worker.mute and spot is not None and self._had_its_time(worker, spot):
-            late.add(spot)
-        innocent = (worker.killed or worker.hung_up) and (bool(late) or not worker.mute)
-        if worker.told_ready and not innocent:
+        late = self._late(worker, fact)
+        innocent = (worker.killed or worker.hung_up) and (bool(late) or not (worker.mute or worker.heavy))
+        if worker.heavy:
+            self.memory_deaths[worker.id] = len(fact.running)
+        elif worker.told_ready and not innocent:
             self.deaths += 1
         for ask in [ask for ask in self.asks if ask[0] == worker.id]:
             del self.asks[ask]
@@ -257,6 +266,15 @@ class Model:
                 else:
                     job.places[index] = "lost" if spot in fact.running or spot in late else "back"
 
+    def _late(self, worker: Worker, fact: f.WorkerGone) -> set[Spot]:
+        late = {spot for spot in worker.overdue if self.batches[spot[0]][0].running}
+        spot = fact.stepping
+        if spot is None and len(fact.running) == 1:
+            (spot,) = fact.running
+        if worker.mute and spot is not None and self._had_its_time(worker, spot):
+            late.add(spot)
+        return late
+
     def _had_its_time(self, worker: Worker, spot: Spot) -> bool:
         timeout = self.batches[spot[0]][0].opened.timeout
         silent_since = max(worker.heard_at, worker.sent_at[spot[0]])
@@ -266,7 +284,9 @@ class Model:
         audit(self.ledger)
         for job in self.jobs.values():
             if job.running:
-                stranded = [index for index, place in job.places.items() if place in {"back", "lost", "late"}]
+                held = self.ledger.jobs[job.id].suspended
+                assert all(job.places[index] == "lost" for index in held)
+                stranded = {index for index, place in job.places.items() if place in {"back", "lost", "late"}} - held
                 assert not stranded, f"nobody cares for items {stranded} of job {job.id}"
 
     # --- what the ledger orders --------------------------------------------------------------------------------------
@@ -295,7 +315,7 @@ class Model:
 
     def _on_send_batch(self, order: f.SendBatch) -> None:
         worker, job = self._listening(order.worker), self._running_job(order.job)
-        assert self.ledger.workers[worker.id].state == "ready"
+        assert self.ledger.workers[worker.id].state == "ready" or self.ledger.workers[worker.id].spent
         assert order.job in worker.knows, "the function comes before the first batch"
         assert not job.paused, "nothing of a paused job is sent"
         kinds = {self.batches[batch][0].opened.kind for batch in worker.held}
@@ -331,7 +351,7 @@ class Model:
     def _check_pinned(self, worker: Worker, items: tuple[int, ...]) -> None:
         assert len(items) == 1
         own = [book for book in self.ledger.workers.values() if book.staying and not book.extra]
-        assert worker.id in {book.id for book in own}
+        assert worker.id in {book.id for book in own} or self.ledger.workers[worker.id].spent
         assert worker.index == items[0] or items[0] not in {book.index for book in own}, "the item has its own place"
 
     def _on_send_ask_back(self, order: f.SendAskBack) -> None:
@@ -379,6 +399,7 @@ class Model:
             worker.mute = True
             assert worker.pinged_at is not None
             assert self.now >= worker.pinged_at + policy.ANSWER_SECONDS
+        assert ("far more memory" in order.why) == worker.heavy
         self.start_troubles += "start" in order.why and not worker.told_ready
 
     def _on_supply(self, order: f.Supply) -> None:
@@ -423,7 +444,8 @@ class Model:
         assert order.attempts == job.fails[order.index] + 1
         # Among others, then alone; or nobody gets another chance any more.
         convicted = job.deaths[order.index] >= 2 or self.deaths >= policy.DEATHS
-        assert convicted or not job.opened.rerun_lost
+        assert (order.reason == "memory") == (order.worker in self.memory_deaths)
+        assert convicted or not job.opened.rerun_lost or self.memory_deaths.get(order.worker) == 1
         job.end_item(order.index, "lost")
 
     def _on_end(self, order: f.End) -> None:

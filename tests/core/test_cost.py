@@ -111,6 +111,27 @@ def test_the_end_of_a_batch_costs_the_same_with_a_thousand_other_jobs():
     assert settled(crowded, 10)[10] <= 1.2 * alone
 
 
+def test_the_last_batches_of_a_job_cost_the_same_with_256_workers_as_with_sixteen():
+    """Whoever has nothing to do any more does not look through all the others each time that one more ends."""
+
+    def cost(size: int) -> float:
+        pool = Counted(size)
+        pool.open(1, "async", concurrency=size, batch=10, window=1 << 40)
+        for number in range(size):
+            pool.supply(1, 10, 10 * number)
+        pool.start()
+        pool.tell(f.InputEnded(1, 10 * size))
+        orders = list(pool.sent)
+        assert {order.worker for order in orders} == pool.ledger.workers.keys()
+        now, lines = 1.0, 0
+        for order in orders[:-1]:
+            now += 1e-4
+            lines += pool.tell(f.Finished(order.worker, order.batch, range(10), 0.001), now)
+        return lines / size
+
+    assert cost(256) <= 1.2 * cost(16)
+
+
 def test_an_item_that_rests_costs_the_same_with_a_thousand_others_that_do():
     """When it fails and when its rest is over; and while it rests, nothing."""
 

@@ -24,7 +24,9 @@ MUTATIONS = 100 if PROFILE == "full" else 20
 small = st.integers(0, 2**32 - 1)
 large = st.integers(0, 2**64 - 1)
 blob = st.binary(max_size=40)
-seconds = st.floats(width=64, allow_nan=False)
+seconds = st.floats(0, width=64, allow_nan=False, allow_infinity=False)
+delay = st.floats(-1, frames.Failed.LONGEST)
+fraction = st.floats(0, 1)
 runs = st.builds(lambda first, count: range(first, first + count), st.integers(0, 2**39), st.integers(0, 50))
 
 
@@ -40,15 +42,18 @@ def values(draw, count: int):
 def batches(draw):
     """A batch of items."""
     items = draw(runs | st.lists(large, max_size=20))
-    return frames.Batch(draw(small), draw(large), draw(small), draw(small), items, draw(blob), draw(values(len(items))))
+    return frames.Batch(draw(large), draw(large), draw(small), draw(small), items, draw(blob), draw(values(len(items))))
 
 
 @st.composite
 def results(draw):
     """Values of a batch."""
-    positions = draw(runs | st.lists(large, max_size=20))
-    took = draw(st.lists(seconds, min_size=len(positions), max_size=len(positions)))
-    return frames.Results(draw(small), draw(large), positions, took, draw(blob), draw(values(len(positions))))
+    positions = draw(runs.filter(len) | st.lists(large, min_size=1, max_size=20))
+    took: Sequence[float] = draw(st.lists(seconds, min_size=len(positions), max_size=len(positions)))
+    if draw(st.booleans()):
+        since, *ends = sorted([draw(seconds), *took])
+        took = frames.InARow(since, ends)
+    return frames.Results(draw(large), draw(large), positions, took, draw(blob), draw(values(len(positions))))
 
 
 @st.composite
@@ -56,29 +61,54 @@ def handed_back(draw):
     """Items that have not started."""
     back = draw(st.lists(large, max_size=20))
     positions = draw(st.lists(large, min_size=len(back), max_size=len(back)))
-    return frames.HandedBack(draw(small), back, positions)
+    return frames.HandedBack(draw(large), back, positions)
+
+
+@st.composite
+def lent(draw: st.DrawFn) -> frames.Lent:
+    """What parts of values stand in shared pages."""
+    count = draw(st.integers(0, 5))
+    columns = [draw(st.lists(large, min_size=count, max_size=count)) for _ in range(3)]
+    return frames.Lent(draw(large), *columns)
+
+
+@st.composite
+def puts(draw: st.DrawFn) -> frames.Put:
+    """A value in the pages, or in the frame itself."""
+    offset = draw(st.integers(-1, 1 << 40))
+    parts = draw(st.lists(blob, min_size=1, max_size=4))
+    data = b"".join(map(bytes, parts)) if offset < 0 else b""
+    return frames.Put(draw(large), offset, draw(st.booleans()), [len(part) for part in parts], data)
 
 
 KINDS = {
     frames.Setup: st.builds(frames.Setup, blob, blob),
-    frames.Function: st.builds(frames.Function, small, st.integers(0, 255), blob, blob),
+    frames.Function: st.builds(frames.Function, large, st.integers(0, 255), blob, blob),
+    frames.Call: st.builds(frames.Call, large, large, st.integers(0, 255), blob, blob),
     frames.Batch: batches(),
-    frames.AskBack: st.builds(frames.AskBack, small, large),
-    frames.Cancel: st.builds(frames.Cancel, small),
-    frames.Forget: st.builds(frames.Forget, small),
+    frames.AskBack: st.builds(frames.AskBack, large, large),
+    frames.Cancel: st.builds(frames.Cancel, large),
+    frames.Forget: st.builds(frames.Forget, large),
     frames.Ready: st.builds(frames.Ready, large),
     frames.StartFailed: st.builds(frames.StartFailed, blob),
     frames.Results: results(),
-    frames.Failed: st.builds(frames.Failed, small, large, large, seconds, st.integers(0, 255), seconds, blob),
+    frames.Failed: st.builds(frames.Failed, large, large, large, seconds, st.integers(0, 255), delay, blob),
     frames.HandedBack: handed_back(),
-    frames.Dropped: st.builds(frames.Dropped, small),
-    frames.Held: st.builds(frames.Held, small),
+    frames.Dropped: st.builds(frames.Dropped, large),
+    frames.Held: st.builds(frames.Held, large),
     frames.Environment: st.builds(frames.Environment, blob),
-    frames.Ping: st.builds(frames.Ping),
-    frames.Overdue: st.builds(frames.Overdue, small, large, large),
-    frames.Pong: st.builds(frames.Pong),
-    frames.Reported: st.builds(frames.Reported, small, large, large, seconds, blob),
+    frames.AskStacks: st.builds(frames.AskStacks, large, large),
+    frames.Ping: st.builds(frames.Ping, large),
+    frames.Overdue: st.builds(frames.Overdue, large, large, large),
+    frames.Pong: st.builds(frames.Pong, large, large, large, seconds),
+    frames.Turned: st.builds(frames.Turned, large, seconds),
+    frames.Stacks: st.builds(frames.Stacks, large, blob),
+    frames.Reported: st.builds(frames.Reported, large, large, large, fraction, blob),
     frames.Modules: st.builds(frames.Modules, blob),
+    frames.Lent: lent(),
+    frames.Put: puts(),
+    frames.Release: st.builds(frames.Release, large),
+    frames.GivenBack: st.builds(frames.GivenBack, st.lists(large, max_size=5)),
 }
 every_frame = st.one_of(*KINDS.values())
 streams = st.lists(every_frame, min_size=1, max_size=5)
@@ -138,6 +168,21 @@ def test_bytes_that_come_in_pieces_make_the_same_frames(sent, cuts):
     assert read(*pieces) == read(stream)
 
 
+def test_every_frame_tells_the_number_of_its_job_in_full():
+    """A pool may have had more than 2**32 jobs: ten thousand in a second are that many in five days."""
+    job = 2**32 + 7
+    sent = (
+        frames.Function(job, 0, b"", b""), frames.Batch(job, 1, 1, 1, range(1), b"x", ()),
+        frames.Call(job, 1, 0, b"", b""), frames.AskBack(job, 1), frames.Cancel(job), frames.Forget(job),
+        frames.AskStacks(1, job),
+        frames.Results(job, 1, range(1), [0.5], b"x", ()), frames.Results(job, 1, range(2), [0.5, 0.5], b"x", ()),
+        frames.Failed(job, 1, 0, 0.5, 0, -1.0, b""), frames.HandedBack(job, [1], [0]), frames.Dropped(job),
+        frames.Held(job), frames.Overdue(job, 1, 0), frames.Reported(job, 1, 0, 0.5, b""),
+    )  # fmt: skip
+    back = list(wire.Parser().feed(written(*sent)))
+    assert [getattr(frame, "job", None) for frame in back] == [job] * len(sent)
+
+
 def test_a_run_of_numbers_travels_as_a_range_and_arrives_as_one():
     """A batch of a million neighbouring items names them in a few bytes, and nobody makes a list of them."""
     frame = frames.Batch(1, 2, 3, 1, range(10**6), b"values", ())
@@ -190,20 +235,20 @@ def list_of(count: int, *of: int) -> bytes:
     return struct.pack("<QB", count, 1) + numbers(*of)
 
 
-RESULTS = struct.pack("<IQ", 1, 2)
-BATCH = struct.pack("<IQI", 1, 2, 3)
+RESULTS = struct.pack("<QQd", 1, 2, -1.0)
+BATCH = struct.pack("<QQII", 1, 2, 3, 1)
 LIES = {
-    "another magic": header(4, 12, magic=b"XX"),
-    "another version": header(4, 12, version=9),
+    "another magic": header(4, 16, magic=b"XX"),
+    "another version": header(4, 16, version=9),
     "a kind that is none": header(99, 1 << 39),
     "longer than any frame": header(3, wire.LIMIT + 1),
-    "a body that is too short": framed(frames.AskBack.kind, bytes(11)),
-    "a body that is too long": framed(frames.AskBack.kind, bytes(13)),
+    "a body that is too short": framed(frames.AskBack.kind, bytes(15)),
+    "a body that is too long": framed(frames.AskBack.kind, bytes(17)),
     "an empty body": framed(frames.Ready.kind, b""),
     "a config beyond its frame": framed(frames.Setup.kind, numbers(1 << 60)),
-    "more numbers than bytes": framed(frames.HandedBack.kind, struct.pack("<I", 1) + list_of(1 << 60, 1)),
-    "columns of two lengths": framed(frames.HandedBack.kind, struct.pack("<I", 1) + list_of(1, 5) + list_of(0)),
-    "a column of no kind": framed(frames.HandedBack.kind, struct.pack("<IQB", 1, 1, 7) + numbers(1)),
+    "more numbers than bytes": framed(frames.HandedBack.kind, numbers(1) + list_of(1 << 60, 1)),
+    "columns of two lengths": framed(frames.HandedBack.kind, numbers(1) + list_of(1, 5) + list_of(0)),
+    "a column of no kind": framed(frames.HandedBack.kind, struct.pack("<QQB", 1, 1, 7) + numbers(1)),
     "a range beyond any job": framed(frames.Batch.kind, BATCH + run_of(1 << 60) + numbers(0, 0)),
     "a range that begins beyond any job": framed(frames.Batch.kind, BATCH + run_of(1, 1 << 63) + numbers(0, 0)),
     "positions without their seconds": framed(frames.Results.kind, RESULTS + run_of(1 << 39) + numbers(0, 0)),

@@ -6,6 +6,7 @@ What is checked at every order stands in :mod:`tests.core.model`, what is checke
 
 from __future__ import annotations
 
+import copy
 import math
 
 from hypothesis import settings
@@ -33,6 +34,15 @@ def pick(things, number):
     return things[number % len(things)]
 
 
+def left_by(ledger):
+    """What a ledger knows of its workers, and who would get what comes next."""
+    workers = [
+        (each.id, each.state, each.kind, each.reserved, each.load, each.singles, each.done, each.tasks, each.idle_since)
+        for each in ledger.workers.values()
+    ]
+    return workers, set(ledger._books.idle), ledger._books.need, ledger._books.loaded, ledger._spread._single_mean
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Runtime, feeders, workers and clock, all at odds. ``few`` numbers choose among what there is."""
 
@@ -40,10 +50,11 @@ class LedgerMachine(RuleBasedStateMachine):
         size=st.integers(1, 4),
         grace=st.sampled_from([0.0, 2.0]),
         idle_timeout=st.sampled_from([None, 5.0]),
+        max_tasks=st.sampled_from([None, None, 1, 3, 20]),
     )
-    def begin(self, size, grace, idle_timeout):
-        """A pool of some size, with or without patience."""
-        self.world = World(size, grace=grace, idle_timeout=idle_timeout)
+    def begin(self, size, grace, idle_timeout, max_tasks=None):
+        """A pool of some size, with or without patience; its workers may be good for a few items only."""
+        self.world = World(size, grace=grace, idle_timeout=idle_timeout, max_tasks=max_tasks)
 
     # --- choosing ----------------------------------------------------------------------------------------------------
 
@@ -115,6 +126,8 @@ class LedgerMachine(RuleBasedStateMachine):
         refused=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 4})]),
         breaks=st.sampled_from([False, False, False, True]),
         poison=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 2, 7})]),
+        hidden=st.sampled_from([frozenset(), frozenset(), frozenset({2}), frozenset({0, 5})]),
+        hogs=st.sampled_from([frozenset(), frozenset(), frozenset({3}), frozenset({0, 4})]),
         flaky=st.sampled_from([{}, {}, {0: 1}, {1: 2, 3: 9, 5: 1}]),
         attempts=st.sampled_from([{}, {"retries": 1}, {"retries": 3, "backoff": 0.2}, {"retries": 2, "backoff": 0.0}]),
         timeout=st.sampled_from([None, None, 0.5, 20.0]),
@@ -160,6 +173,30 @@ class LedgerMachine(RuleBasedStateMachine):
     def restart(self, now):
         """A user restarts."""
         self.world.restart(now=now)
+
+    @rule(count=st.integers(1, 5))
+    def warm_up(self, count):
+        """Somebody will want workers soon; no more than the pool may have come, and none while none can start."""
+        before = len(self.world.orders(f.StartWorker))
+        self.world.warm_up(count)
+        ledger = self.world.ledger
+        own = [worker for worker in ledger.workers.values() if worker.staying and not worker.extra]
+        hopeless = ledger._team.is_hopeless or ledger.state != "open"
+        assert len(own) >= min(count, ledger.size) or hopeless
+        assert not hopeless or len(self.world.orders(f.StartWorker)) == before
+
+    @rule()
+    def start_changes(self):
+        """Workers that could not start may be able to now."""
+        self.world.change_start()
+
+    @rule(number=few, now=st.booleans(), gone=st.sampled_from([False] * 4 + [True]))
+    def restart_one(self, number, now, gone):
+        """A user restarts one worker, which may be starting, leaving or gone, or never have been."""
+        workers = list(self.world.ledger.workers)
+        chosen = 10**9 if gone or not workers else pick(workers, number)
+        token = self.world.restart_worker(chosen, now=now)
+        assert self.world.tokens[token] or chosen in workers, "nobody waits for who is not there"
 
     @precondition(lambda self: len(self.world.log) > 100)
     @rule(number=few)
@@ -212,12 +249,12 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.world.deliver(worker)
 
     @precondition(starting)
-    @rule(number=few, luck=st.integers(0, 3))
-    def worker_is_broken(self, number, luck):
-        """An initializer raises."""
+    @rule(number=few, luck=st.integers(0, 3), hopeless=st.booleans())
+    def worker_is_broken(self, number, luck, hopeless):
+        """An initializer raises; it may be one that the next worker does not run any more."""
         if luck == 0:
             worker = pick(self.starting(), number)
-            self.world.say_broken(worker)
+            self.world.say_broken(worker, hopeless=hopeless)
             self.world.deliver(worker)
 
     @precondition(reading)
@@ -292,6 +329,13 @@ class LedgerMachine(RuleBasedStateMachine):
         if tell:
             self.world.deliver(worker)
 
+    @precondition(alive)
+    @rule(number=few, far=st.booleans(), choosy=st.booleans())
+    def worker_is_heavy(self, number, far, choosy):
+        """A worker takes too much memory, whatever it is at; or it did, and is gone."""
+        self.world.be_heavy(pick((choosy and self.busy()) or self.alive(), number), far=far)
+        self.world.tell(f.WorkerHeavy(10**9, far))
+
     @precondition(busy)
     @rule(number=few)
     def worker_will_not_be_cancelled(self, number):
@@ -329,6 +373,26 @@ class LedgerMachine(RuleBasedStateMachine):
     def modules_change(self, numbers):
         """Some workers, which may not be there any more, have imported what has been edited since."""
         self.world.tell(f.WorkersOutdated(numbers))
+
+    # --- calls that it is told of later, or never --------------------------------------------------------------------
+
+    @precondition(alive)
+    @rule(kind=st.sampled_from(["async", "def"]), seconds=st.sampled_from([1e-5, 0.2]))
+    def a_call_goes_before_it_is_told(self, kind, seconds):
+        """Who is named for it gets it, and nothing else follows; whether told or not, it leaves the same behind."""
+        ledger, now, number = self.world.ledger, self.world.now, 10**6
+        taker = ledger.taker(kind)
+        if taker is None:
+            return
+        told, passed = copy.deepcopy(ledger), copy.deepcopy(ledger)
+        opened = f.JobOpened(number, kind, 1, 1, rerun_lost=False, single=True)
+        orders = told.tell_all((opened, f.Supplied(number, number, (0,))), now)
+        assert orders == [f.SendFunction(taker, number), f.SendBatch(taker, number, number, 1)]
+        end, *others = told.tell(f.Finished(taker, number, range(1), seconds), now)
+        assert end == f.End(number, "done", 0)
+        assert {type(order) for order in others} <= {f.WakeAt}
+        passed.passed(taker, kind, seconds, now)
+        assert left_by(passed) == left_by(told)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 

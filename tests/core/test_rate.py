@@ -167,7 +167,9 @@ def test_a_suspect_of_a_job_with_a_rate_is_not_overtaken_by_others_of_its_job():
     world.calm()
     world.ready()
     world.calm()
-    world.now += 5.0
+    world.open("async", 2)
+    world.calm()
+    world.now += 1.0
     world.tell(f.TimePassed())
     world.calm()
     staying = next(worker for worker in world.workers.values() if world.ledger.workers[worker.id].claim)

@@ -293,6 +293,36 @@ def test_what_several_idle_workers_ask_for_is_shared_among_them():
     assert job.starts.total() == 4
 
 
+def test_among_many_workers_whoever_idles_asks_for_work_again_after_a_while():
+    """Not with every batch that ends, for that is many; but nobody has to say anything for it."""
+    world = ready_pool(policy.WIDE)
+    world.open("def", 4 * policy.WIDE, batch=4 * policy.WIDE)
+    world.calm()
+    assert len(world.orders(f.SendAskBack)) <= 1
+    begun = world.now
+    while 0 in loads(world):
+        assert world.ring(), "nobody will ask again"
+        world.calm()
+    assert world.now - begun <= 0.1
+
+
+def test_what_queues_behind_items_that_take_for_ever_goes_to_a_worker_with_free_lanes():
+    """One of its own takes for ever, too, so it never idles."""
+    world = ready_pool(2)
+    world.open("def", 80, concurrency=8)
+    world.calm()
+    while sum(loads(world)) < 40:
+        world.finish_one(seconds=0.0001)
+        world.calm()
+    stuck, busy = world.at(0), world.at(1)
+    assert load(stuck) > len(stuck.running) == 4
+    one = next(iter(busy.running))
+    while others := [spot for spot in busy.running if spot != one]:
+        world.finish(busy, others[:1], seconds=0.0001)
+        world.calm()
+    assert loads(world) == [4, 1]
+
+
 # --- reading on ------------------------------------------------------------------------------------------------------
 
 

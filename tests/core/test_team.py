@@ -347,6 +347,60 @@ def test_a_restart_now_kills_and_runs_items_again():
     assert job.starts == {0: 2, 1: 2}
 
 
+def test_one_worker_is_restarted_and_the_others_go_on():
+    """It takes nothing new and ends what it runs; its replacement is up before that, at the same place."""
+    world = ready_pool(2)
+    job = world.open("def", 10)
+    world.calm()
+    old, other = world.at(0), world.at(1)
+    token = world.restart_worker(old.id)
+    new = world.at(0)
+    assert new is not old
+    assert world.at(1) is other
+    assert world.orders(f.Kill) == []
+    world.calm()
+    world.ready(0)
+    world.calm()
+    assert not world.tokens[token]
+    assert new.running
+    assert len(old.running) == 1
+    world.finish(old, list(old.running))
+    world.calm()
+    assert world.tokens[token]
+    assert old.id not in world.workers
+    world.play_out()
+    assert job.how == "done"
+    assert set(job.starts.values()) == {1}
+    assert [order.worker for order in world.orders(f.HangUp)] == [old.id]
+
+
+def test_one_worker_is_killed_and_only_its_items_run_again():
+    """With now; whoever asked is told when it is gone."""
+    world = ready_pool(2)
+    job = world.open("def", 2)
+    world.calm()
+    old = world.at(0)
+    (index,) = [job.batches.get(batch, world.batches[batch][1])[at] for batch, at in old.running]
+    token = world.restart_worker(old.id, now=True)
+    assert [order.worker for order in world.orders(f.Kill)] == [old.id]
+    world.calm()
+    assert world.tokens[token]
+    world.play_out()
+    assert job.how == "done"
+    assert job.starts == {index: 2, 1 - index: 1}
+
+
+def test_a_worker_that_is_gone_or_has_not_started_yet_needs_no_restart():
+    """Whoever asks for it need not wait, and nobody is started or ended for it."""
+    world = World(1)
+    world.open("def", 1)
+    starting = world.at(0)
+    assert world.tokens[world.restart_worker(starting.id)]
+    assert world.tokens[world.restart_worker(10**9, now=True)]
+    assert len(world.orders(f.StartWorker)) == 1
+    assert world.orders(f.Kill, f.HangUp) == []
+
+
 def test_a_broadcast_reaches_the_place_of_each_item():
     """Item 3 runs at place 3, whoever is ready first; so the values come in the order of the places."""
     world = World(4)

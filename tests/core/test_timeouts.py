@@ -192,7 +192,7 @@ def test_a_death_by_itself_makes_suspects_and_who_was_late_is_the_first():
     late(world, job, 2)
     world.die(world.at(0))
     world.calm()
-    assert world.ledger.jobs[job.id].quarantine == {2}
+    assert world.ledger.jobs[job.id].trials.keys() == {2}
     world.play_out()
     assert job.how == "done"
 
@@ -295,8 +295,8 @@ def test_who_holds_a_worker_and_has_no_timeout_is_a_suspect_and_not_the_one_that
     silence(world, other)
     world.ring()
     world.calm()
-    assert world.ledger.jobs[holder.id].quarantine == {0}
-    assert world.ledger.jobs[other.id].quarantine == set()
+    assert world.ledger.jobs[holder.id].trials.keys() == {0}
+    assert world.ledger.jobs[other.id].trials.keys() == set()
     world.play_out()
     assert (holder.how, other.how) == ("done", "done")
 
@@ -312,7 +312,7 @@ def test_who_holds_a_worker_and_has_not_had_its_own_time_has_not_timed_out():
     silence(world, other)
     world.ring()
     world.calm()
-    assert world.ledger.jobs[holder.id].quarantine == {0}
+    assert world.ledger.jobs[holder.id].trials.keys() == {0}
     world.play_out()
     assert (holder.how, other.how) == ("done", "done")
 

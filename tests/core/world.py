@@ -38,10 +38,16 @@ class World(Model):
         refused: frozenset[int] = frozenset(),
         breaks: bool = False,
         poison: frozenset[int] = frozenset(),
+        hidden: frozenset[int] = frozenset(),
+        hogs: frozenset[int] = frozenset(),
         flaky: Mapping[int, int] | None = None,
         **options,
     ) -> Job:
-        """Open a job. An item in ``poison`` kills its worker before it can end, one in ``flaky`` fails so often."""
+        """Open a job.
+
+        An item in ``poison`` kills its worker before it can end, so does one in ``hidden`` while another one is at
+        work, and one in ``hogs`` by its memory. One in ``flaky`` fails so often.
+        """
         single, pinned = options.get("single", False), options.get("pinned", False)
         if single:
             length, concurrency = 1, 1
@@ -53,7 +59,7 @@ class World(Model):
             self.deaths = 0
         number = next(self._job_ids)
         opened = f.JobOpened(number, kind, length if sized or single or pinned else None, concurrency, **options)
-        job = self.jobs[number] = Job(opened, length, refused, breaks, poison, flaky or {})
+        job = self.jobs[number] = Job(opened, length, refused, breaks, poison, flaky or {}, hidden, hogs)
         job.asked_to_end = self.ledger.state != "open"
         self.tell(opened)
         if single or pinned:
@@ -95,6 +101,21 @@ class World(Model):
         self.tokens[token] = False
         self.tell(f.RestartAsked(token, now=now))
         return token
+
+    def restart_worker(self, worker: int, *, now: bool = False) -> int:
+        """Restart one worker, which may be gone; the token."""
+        token = next(self._token_ids)
+        self.tokens[token] = False
+        self.tell(f.WorkerRestartAsked(worker, token, now=now))
+        return token
+
+    def warm_up(self, count: int) -> None:
+        """Have workers before there is work."""
+        self.tell(f.WarmUpAsked(count))
+
+    def change_start(self) -> None:
+        """Workers do something else when they start."""
+        self.tell(f.StartChanged())
 
     def close(self) -> None:
         """Close the pool."""
@@ -168,11 +189,11 @@ class World(Model):
                 self.say_ready(worker)
                 self.deliver(worker)
 
-    def say_broken(self, worker: Worker) -> None:
+    def say_broken(self, worker: Worker, *, hopeless: bool = True) -> None:
         """The initializer raised."""
         worker.said_ready = True
         worker.stubborn = True
-        worker.outbox.append(f.WorkerBroken(worker.id))
+        worker.outbox.append(f.WorkerBroken(worker.id, hopeless=hopeless))
 
     def read(self, worker: Worker) -> bool:
         """The worker reads one order; False where there is none."""
@@ -235,6 +256,8 @@ class World(Model):
         """The worker starts an item."""
         spot = worker.queues[job].popleft()
         worker.running[spot] = job
+        worker.started += 1
+        assert worker.started <= (self.max_tasks or worker.started), "it begins more items than it may"
         self.started[worker.id, spot] = None
         book, items = self.batches[spot[0]]
         index = items[spot[1]]
@@ -266,10 +289,8 @@ class World(Model):
         """
         batch = spots[0][0]
         book, items = self.batches[batch]
-        for spot in spots:
-            if items[spot[1]] in book.poison:
-                self.die(worker, stepping=spot)
-                return
+        if any(self._kills(worker, book, spot) for spot in spots):
+            return
         positions = []
         for spot in sorted(spots):
             del worker.running[spot]
@@ -291,6 +312,17 @@ class World(Model):
         if book.id in worker.cancelled and book.id not in worker.running.values():
             self.unwind(worker, book.id)
 
+    def _kills(self, worker: Worker, book: Job, spot: Spot) -> bool:
+        """Whether this item, instead of ending, ends its worker."""
+        index = self.batches[spot[0]][1][spot[1]]
+        if index in book.poison:
+            self.die(worker, stepping=spot)
+        elif index in book.hidden:
+            self.die(worker, stepping=next((other for other in worker.running if other != spot), None))
+        elif index in book.hogs:
+            self.be_heavy(worker, far=True)
+        return index in book.poison | book.hidden | book.hogs
+
     @staticmethod
     def _say_finished(worker: Worker, batch: int, positions: list[int], seconds: float) -> None:
         whole = positions == list(range(positions[0], positions[-1] + 1))
@@ -301,6 +333,12 @@ class World(Model):
         """The item's time is over: the worker says so, and tells it to end."""
         worker.late.add(spot)
         worker.outbox.append(f.ItemOverdue(worker.id, *spot))
+
+    def be_heavy(self, worker: Worker, *, far: bool = False) -> None:
+        """The worker takes too much memory, which is seen from outside; what the ledger kills for that dies."""
+        self.tell(f.WorkerHeavy(worker.id, far=far))
+        if worker.killed:
+            self.die(worker, stepping=next(iter(worker.running), None))
 
     def just_in_time(self, worker: Worker, spot: Spot) -> None:
         """An item ends with a value in the moment in which it was told to end."""
@@ -315,6 +353,7 @@ class World(Model):
         for spot, job in worker.running.items():
             self.jobs[job].deaths[self.batches[spot[0]][1][spot[1]]] += 1
         worker.outbox.append(f.WorkerGone(worker.id, frozenset(worker.running), stepping, chance))
+        worker.inbox.clear()
         worker.running = {}
         worker.queues = {}
         worker.late = set()

@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiopool import _payload
-from aiopool._runtime.results import Ending, RawFailure, Results, Segment
+from aiopool._runtime.arrivals import Segment
+from aiopool._runtime.results import Ending, RawFailure, Results
 from aiopool.job import Job
 from aiopool.labels import label
 from aiopool.telemetry import JobSnapshot
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 
 
 class Driver:

@@ -162,8 +162,9 @@ def test_the_memory_of_an_endless_input_stays_flat() -> None:
             for index in range(start, start + 10):
                 assert next(reader) == index * index
         results = driver.results
-        assert max(len(results._slots), len(results._shares), len(results._arrivals)) < 5000
-        assert abs(results._arrived_bytes - results._released_bytes) < 1
+        shelf = results._shelf
+        assert max(len(shelf._values), len(shelf._shares), len(results._arrivals)) < 5000
+        assert abs(results._arrived_bytes - shelf.released) < 1
         driver.total(100_000)
         driver.end()
         assert list(reader) == []

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from aiopool import _payload
-from aiopool._runtime.results import Segment
-from aiopool.errors import AiopoolError
+from aiopool._runtime.arrivals import Segment
+from aiopool.errors import AiopoolError, WorkerLost
 from aiopool.job import MISSING, Failure, Handle
 from aiopool.telemetry import JobSnapshot
 from tests.job.driver import DEADLINE, Driver
@@ -69,6 +69,12 @@ def test_a_failure_travels_and_does_not_show_its_input() -> None:
     assert "secret" not in repr(failure)
     assert len(repr(failure)) < 250
     assert pickle.loads(pickle.dumps(failure)).input == "secret"
+
+
+def test_of_a_long_message_a_failure_shows_the_first_line() -> None:
+    """A crash tells a stack, which is for who reads the error itself."""
+    failure = Failure(3, None, WorkerLost("it was killed\nThe last lines:\n  File ..."), 1, 0, "")
+    assert repr(failure) == "Failure(item 3, WorkerLost('it was killed'))"
 
 
 def test_an_input_that_is_not_kept_is_missing_from_its_failure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib
 import os
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiopool.labels import label, make_label
+from aiopool.labels import label, literal, make_label
 
 pd: Any = importlib.import_module("pandas")  # Which has no types of its own.
 
@@ -42,6 +43,30 @@ pd: Any = importlib.import_module("pandas")  # Which has no types of its own.
 def test_common_inputs_have_short_labels(value: object, shown: str) -> None:
     """Arrays and tables by their shape, paths by their name, everything else by a short repr."""
     assert label(value) == shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    [3, -2.5, True, None, "it's", "two\nlines \udc80", b"a\x00", (1, "b"), [], {"a": [1, (2.5, None)]}, "x" * 390],
+)
+def test_plain_inputs_are_written_as_in_code(value: object) -> None:
+    """In one line of printable characters, from which Python makes the same again."""
+    written = literal(value)
+    assert ast.literal_eval(written) == value
+    assert written.isprintable()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Path("2024"), [Path("7")], float("nan"), (float("inf"),), "x" * 500, {"a": "x" * 10**7}, 10**400,
+        np.float64(2.5), np.int64(3), type("Seven", (), {"__repr__": lambda _: "7"})(), type("Text", (str,), {})("a"),
+        range(3), {1, 2}, os.environ,
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_not_written_as_code(value: object) -> None:
+    """However much its label looks like a number, or its name like a text."""
+    assert literal(value) == ""
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiopool import _payload
-from aiopool._runtime.results import EMPTY, Ending, RawFailure, Results, Segment, harmless
+from aiopool._runtime.arrivals import Segment
+from aiopool._runtime.results import EMPTY, Ending, RawFailure, Results, harmless
 from aiopool._runtime.waiters import ANYTHING, END, ThreadWaiter
 from aiopool.errors import InternalError, ItemExited, WouldDeadlock
 from tests.job.driver import DEADLINE, Driver, Poison
@@ -124,6 +126,22 @@ def test_nothing_is_loaded_before_somebody_reads() -> None:
     assert LOADS == []
 
 
+def test_values_that_came_together_are_loaded_in_turns_when_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader's loop does not stand still for all of a large batch; each value is loaded once nevertheless."""
+    monkeypatch.setattr("aiopool._runtime.results.time", SimpleNamespace(monotonic=lambda: float(len(LOADS))))
+    LOADS.clear()
+    results = Results(6)
+    blobs = [None if index == 2 else _payload.dump_value(Counted(str(index))) for index in range(6)]
+    results.deliver(plain(range(6), [7], blobs))
+    turns = []
+    while not results.all_loaded:
+        results.load(2)  # Each value takes a second of this clock.
+        turns.append(len(LOADS))
+    assert turns == [2, 4, 5]
+    assert LOADS == ["0", "1", "3", "4", "5"]
+    assert [getattr(value, "name", value) for value in results.listing(lambda _: None)] == ["0", "1", 7, "3", "4", "5"]
+
+
 def test_a_value_that_fails_to_load_is_its_items_failure_alone() -> None:
     """Its neighbours load; it is never tried again; everybody gets the same failure, with a note."""
     with Driver(4, on_error="return") as driver:
@@ -180,6 +198,55 @@ def test_an_interrupt_while_a_value_is_loaded_costs_no_value(monkeypatch: pytest
         assert results.failures == {}
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Ended(Exception):
+    """What a program's own handler raises."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Ended])
+def test_an_interrupt_by_another_handler_costs_no_value_either(kind: type[BaseException]) -> None:
+    """That of ``asyncio.run`` raises at the second Ctrl-C, and a program may have its own."""
+
+    def handler(*_: object) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        results = Results(2)
+        results.deliver(Segment((0, 1), (0.0, 0.0), b"", [_payload.dump_value(Pressed(n)) for n in (1, 2)], 0))
+        for _ in range(3):
+            PRESSES.append(None)
+            with pytest.raises(kind) as caught:
+                results.load()
+            assert type(caught.value) is kind
+            assert signal.getsignal(signal.SIGINT) is handler
+        results.load()
+        assert results.listing(lambda _: None) == [1, 2]
+        assert results.failures == {}
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+PRESSES: list[None] = []
+"""How often Stop is still to be pressed."""
+
+
+class Pressed:
+    """A value while whose loading Stop is pressed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return _pressed, (self.number,)
+
+
+def _pressed(number: int) -> int:
+    if number == 2 and PRESSES:
+        PRESSES.pop()
+        signal.raise_signal(signal.SIGINT)
+    return number
 
 
 @pytest.mark.parametrize(

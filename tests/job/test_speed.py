@@ -7,7 +7,8 @@ import pickle
 import time
 
 from aiopool import _payload
-from aiopool._runtime.results import Ending, Segment
+from aiopool._runtime.arrivals import Segment
+from aiopool._runtime.results import Ending
 from tests.job.driver import Driver
 
 SIZE, EACH = 1_000_000, 1000
@@ -22,9 +23,9 @@ def test_awaiting_a_million_ints_costs_little_beyond_loading_them() -> None:
     ]
     beyond = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()
         loaded = [pickle.loads(segment.shared) for segment in segments]
-        loading = time.perf_counter() - began
+        loading = time.thread_time() - began
         del loaded
         with Driver(SIZE) as driver:
             for segment in segments:
@@ -32,9 +33,9 @@ def test_awaiting_a_million_ints_costs_little_beyond_loading_them() -> None:
             driver.results.end(Ending("done"))
 
             async def cell(driver: Driver = driver) -> float:
-                began = time.perf_counter()
+                began = time.thread_time()
                 values = await driver.job
-                lasted = time.perf_counter() - began
+                lasted = time.thread_time() - began
                 assert len(values) == SIZE
                 assert values[-1] == SIZE - 1
                 return lasted

@@ -55,6 +55,21 @@ async def test_cancelling_the_awaiting_task_stops_the_job() -> None:
         assert driver.job.partial(fill=None) == [None, 1, None]
 
 
+async def test_the_line_of_a_stop_tells_what_failed_apart_from_what_is_done() -> None:
+    """Items that failed have no value among the partial results; in the error of a cancelled job it is the same."""
+    with Driver(3) as driver:
+        driver.deliver([1])
+        driver.fail(0, ValueError("no"))
+        driver.flush()
+        assert driver.job._reading.stop_line() == (
+            "Stopped: 1 of 3 done, 1 failed: aiopool.last_job().partial(), .retry()"
+        )
+        driver.job.cancel()
+        driver.end("cancelled")
+        with pytest.raises(JobCancelled, match="1 of 3 done, 1 failed; job"):
+            await driver.job
+
+
 async def test_a_timeout_around_an_await_stays_a_timeout() -> None:
     """``asyncio.timeout`` recognises its own CancelledError; so do TaskGroup and ``wait_for``."""
     with Driver(1) as driver:

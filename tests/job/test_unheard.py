@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from aiopool import _payload
 from aiopool._payload import dump_error
 from aiopool._runtime.results import Ending, RawFailure, Results
-from aiopool._runtime.unheard import LONGEST_LINE, told, what_failed
+from aiopool._runtime.telling import told
+from aiopool._runtime.unheard import what_failed
 from tests.job.driver import Driver
 from tests.pool.board import DEADLINE
 from tests.pool.scripts import script, start
@@ -124,9 +126,13 @@ def test_an_error_is_told_without_running_the_users_code(error: Exception, line:
     assert told(error) == line
 
 
-def test_a_long_error_is_cut() -> None:
-    """It is one line among others."""
-    assert len(told(ValueError("x" * 10_000))) == LONGEST_LINE
+@pytest.mark.parametrize("text", ["x" * 10_000, "x" * 188 + "y", "x" * 189, "a\tb\n\x1b[31mc", ""])
+def test_an_error_is_told_alike_here_and_from_a_worker(text: str) -> None:
+    """It is one line among others, of printable characters: a long one is cut."""
+    error = ValueError(text)
+    assert told(error) == _payload.told(dump_error(error))
+    assert len(told(error)) <= 200
+    assert told(error).isprintable()
 
 
 def failed(*failures: RawFailure, size: int | None, how: str = "failed", error: Exception | None = None) -> Results:

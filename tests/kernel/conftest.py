@@ -12,8 +12,6 @@ import pytest
 
 from tests.kernel.harness import Kernel, Signs
 
-_FIGURES = pytest.StashKey[dict[str, list[float]]]()
-
 _PUT_IN_ORDER = """
 for job in aiopool.jobs():
     job.cancel()
@@ -23,22 +21,14 @@ for job in aiopool.jobs():
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker of the tests known that also run on the oldest ipykernel that is supported."""
     config.addinivalue_line("markers", "core: of the kernel tests, those that also run on the oldest ipykernel")
-    config.stash[_FIGURES] = {}
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was measured: a limit that holds tells nothing about how near it is."""
-    for name, seconds in sorted(config.stash.get(_FIGURES, {}).items()):
-        terminalreporter.write_line(f"{name}: {', '.join(f'{1000 * each:.0f} ms' for each in seconds)}")
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
-    """Note seconds that were measured, for the summary."""
-    figures = request.config.stash[_FIGURES]
+    """Note seconds that were measured, for the summary: a limit that holds tells nothing about how near it is."""
 
     def note(name: str, seconds: float) -> None:
-        figures.setdefault(name, []).append(seconds)
+        request.node.user_properties.append((name, f"{1000 * seconds:.0f} ms"))
 
     return note
 

@@ -26,14 +26,24 @@ from jupyter_client.manager import KernelManager
 from traitlets import default
 
 import aiopool
+from tests import without
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 """Seconds that a cell may take, unless a test says otherwise."""
 
 GONE_WITHIN = 2.0
 """Seconds after which nothing may be left of a kernel's workers."""
 
 POLL = 0.01
+
+HELD = """
+async def held(x):
+    sign(x)
+    while not os.path.exists(os.path.join(SIGNS, "go")):
+        await asyncio.sleep(0.01)
+    return x
+"""
+"""A coroutine that says where it is, and waits until the test lets go; for a kernel that has signs."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -72,17 +82,83 @@ class Message:
 
 
 class Shown:
-    """One display: the texts that stood there, one after another, and when each was sent."""
+    """One display: what stood there, one after another, its texts, and when each was sent."""
 
     def __init__(self, display_id: str | None) -> None:
         self.display_id = display_id
+        self.data: list[dict[str, Any]] = []
         self.texts: list[str] = []
         self.sent: list[float] = []
 
     def add(self, message: Message) -> None:
         """Note another text."""
+        self.data.append(message.content["data"])
         self.texts.append(message.content["data"].get("text/plain", ""))
         self.sent.append(message.sent)
+
+    @property
+    def is_panel(self) -> bool:
+        """Whether it is a panel, or a place for one."""
+        return (self.display_id or "").startswith("aiopool-panel-")
+
+    @property
+    def widget(self) -> str | None:
+        """The name of its widget, None where it has none at present."""
+        view = self.data[-1].get("application/vnd.jupyter.widget-view+json")
+        return None if view is None else str(view["model_id"])
+
+
+class Widget:
+    """A widget as a browser knows it: every state that it was sent."""
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self.name = name
+        self.states: list[dict[str, Any]] = []
+        self.sent: list[float] = []
+        self.details: dict[str, str] = {}
+        self.page: dict[str, Any] = {}
+        self.closed = False
+        self._kernel = kernel
+        self._clicks = 0
+
+    def take(self, message: Message) -> None:
+        """Note what it is told."""
+        self.closed = self.closed or message.kind == "comm_close"
+        told = message.content.get("data", {}).get("state", {})
+        self.details = told.get("details", self.details)
+        self.page = told.get("page", self.page)
+        if "state" in told:
+            self.states.append(told["state"])
+            self.sent.append(message.sent)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How it is."""
+        return self.states[-1]
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """The rows of its jobs."""
+        rows: list[dict[str, Any]] = self.state["jobs"]
+        return rows
+
+    def click(self, action: str, row: int = 0, subshell: str | None = None, **more: object) -> int:
+        """Click on a button, mostly of a job's row; returns the click's number."""
+        self._clicks += 1
+        content: dict[str, object] = {"action": action, "click": self._clicks, **more}
+        if action != "fold":
+            content["job"] = self.jobs[row]["key"]
+        self._kernel.click(self.name, content, subshell)
+        return self._clicks
+
+    def wait_for(self, there: Callable[[dict[str, Any]], object], what: str, seconds: float = DEADLINE) -> Self:
+        """Wait for a state."""
+        deadline = time.monotonic() + seconds
+        while not (self.states and there(self.state)):
+            if time.monotonic() > deadline:
+                self._kernel.give_up(f"{what} did not come within {seconds:g} s; the state is {self.states[-1:]}")
+            self._kernel.read_message(min(0.1, max(0.0, deadline - time.monotonic())))
+        return self
 
 
 class Cell:
@@ -97,6 +173,11 @@ class Cell:
         self._kernel = kernel
 
     # --- waiting ---------------------------------------------------------------------------------------------------
+
+    def widget(self) -> Widget:
+        """Wait for the widget of its panel."""
+        self.wait_for(lambda cell: any(panel.widget for panel in cell.panels), "the widget of a panel")
+        return self._kernel.widget(next(panel.widget for panel in self.panels if panel.widget))
 
     def wait_for(self, there: Callable[[Self], object], what: str, seconds: float = DEADLINE) -> Self:
         """Read messages until something is there."""
@@ -154,7 +235,15 @@ class Cell:
 
     @property
     def displays(self) -> list[Shown]:
-        """What was displayed, each with its later texts."""
+        """What was displayed, each with its later texts, but for panels."""
+        return [shown for shown in self._shown() if not shown.is_panel]
+
+    @property
+    def panels(self) -> list[Shown]:
+        """The panels under it, as they were displayed; the places that were kept for one, too."""
+        return [shown for shown in self._shown() if shown.is_panel]
+
+    def _shown(self) -> list[Shown]:
         shown: list[Shown] = []
         for message in self.messages:
             if message.kind not in ("display_data", "update_display_data"):
@@ -180,11 +269,13 @@ class Kernel:
         self.cwd = cwd
         self.broken = False
         self._stacks = cwd / ".stacks"
+        self.widgets: dict[str, Widget] = {}
         self._cells: dict[str, Cell] = {}
+        self._places: dict[str, Cell] = {}
         self._manager = OwnKernelManager(kernel_name="python3")
         # Absolute: the tests may have been started with a relative one, and the kernel runs elsewhere.
         source = str(Path(aiopool.__file__).parent.parent)
-        own = {"PYTHONPATH": source, "IPYTHONDIR": str(cwd / ".ipython"), "PYTHONUNBUFFERED": "1"}
+        own = {"PYTHONPATH": without.python_path(source), "IPYTHONDIR": str(cwd / ".ipython"), "PYTHONUNBUFFERED": "1"}
         self._manager.start_kernel(
             cwd=str(cwd),
             env=os.environ | own,
@@ -229,11 +320,14 @@ class Kernel:
         """Run a cell and return what its last line shows."""
         return self.run(source, seconds).value
 
-    def begin(self, source: str, cell_id: str | None = None) -> Cell:
+    def begin(self, source: str, cell_id: str | None = None, subshell: str | None = None) -> Cell:
         """Send a cell and return at once; ``cell_id`` is the front end's name for it, where it gives one."""
-        return self._begin(source, silent=False, metadata={} if cell_id is None else {"cellId": cell_id})
+        metadata = {} if cell_id is None else {"cellId": cell_id}
+        return self._begin(source, silent=False, metadata=metadata, subshell=subshell)
 
-    def _begin(self, source: str, *, silent: bool, metadata: dict[str, str] | None = None) -> Cell:
+    def _begin(
+        self, source: str, *, silent: bool, metadata: dict[str, str] | None = None, subshell: str | None = None
+    ) -> Cell:
         source = textwrap.dedent(source).strip("\n")
         content = {
             "code": source,
@@ -244,6 +338,8 @@ class Kernel:
             "stop_on_error": True,
         }
         request = self._client.session.msg("execute_request", content, metadata=metadata)
+        if subshell is not None:
+            request["header"]["subshell_id"] = subshell
         self._client.shell_channel.send(request)
         cell = Cell(self, source, request["header"]["msg_id"])
         self._cells[cell.msg_id] = cell
@@ -257,13 +353,54 @@ class Kernel:
             if not self._manager.is_alive() and not self.broken:
                 self.give_up("the kernel has died", *self._cells.values())
             return
+        message = Message(raw)
+        if message.kind.startswith("comm_"):
+            self._note_widget(message)
         cell = self._cells.get(raw["parent_header"].get("msg_id"))
+        display_id = message.content.get("transient", {}).get("display_id")
+        if message.kind == "update_display_data":
+            # As front ends do it: whichever cell runs, the display is changed where it stands.
+            cell = self._places.get(display_id, cell)
         if cell is None:
             return
-        message = Message(raw)
+        if message.kind == "display_data" and display_id:
+            self._places[display_id] = cell
         cell.messages.append(message)
         if message.kind == "status" and message.content["execution_state"] == "idle":
             cell.ended = message.read
+
+    def _note_widget(self, message: Message) -> None:
+        name, data = message.content["comm_id"], message.content.get("data", {})
+        if message.kind == "comm_open" and "_esm" in data.get("state", {}):
+            self.widgets[name] = Widget(self, name)
+        if (widget := self.widgets.get(name)) is not None:
+            widget.take(message)
+
+    def widget(self, name: str) -> Widget:
+        """The widget of that name."""
+        self.until(lambda: name in self.widgets, "the widget")
+        return self.widgets[name]
+
+    def click(self, name: str, content: object, subshell: str | None = None) -> None:
+        """Send what a widget's view in the browser sends, on the way that JupyterLab takes with a ``subshell``."""
+        data = {"comm_id": name, "data": {"method": "custom", "content": content}}
+        message = self._client.session.msg("comm_msg", data)
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
+        self._client.shell_channel.send(message)
+
+    def new_subshell(self) -> str:
+        """Open another shell beside the main one."""
+        self._client.control_channel.send(self._client.session.msg("create_subshell_request", {}))
+        while True:
+            reply = self._client.control_channel.get_msg(timeout=DEADLINE)
+            if reply["msg_type"] == "create_subshell_reply":
+                return str(reply["content"]["subshell_id"])
+
+    def complete(self, code: str, at: int | None = None) -> dict[str, Any]:
+        """Press Tab at that place of a cell, by default at its end."""
+        content: dict[str, Any] = self._client.complete(code, at, reply=True, timeout=DEADLINE)["content"]
+        return content
 
     def reply_to(self, cell: Cell) -> dict[str, Any]:
         """Read the reply to a cell; it is sent before the kernel says that it is idle."""
@@ -333,6 +470,11 @@ class Kernel:
         """``kill -9`` of the kernel alone."""
         self.broken = True
         os.kill(self.pid, signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        """Kill the kernel with all of its process group, as Jupyter Server does where a shutdown takes too long."""
+        self.broken = True
+        os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Leave nothing behind, in whatever state it is."""

@@ -1,4 +1,4 @@
-"""What a job shows under its cell: one line, changed in place, and only if the job is worth watching."""
+"""What a job shows under its cell with ``progress="text"``: one line, changed in place, if it is worth watching."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import re
 
 import pytest
 
-from tests.kernel.harness import Cell, Kernel, Signs
+from tests.kernel.harness import HELD, Cell, Kernel, Signs
 
 pytestmark = pytest.mark.kernel
-
-HELD = """
-async def held(x):
-    sign(x)
-    while not os.path.exists(os.path.join(SIGNS, "go")):
-        await asyncio.sleep(0.01)
-    return x
-"""
 
 
 def first_shown(cell: Cell) -> bool:
@@ -25,25 +17,26 @@ def first_shown(cell: Cell) -> bool:
 
 
 @pytest.mark.core
-def test_the_repr_of_a_job_that_was_not_awaited_says_how_it_is(kernel: Kernel, signs: Signs) -> None:
-    """Whoever forgets the ``await`` sees a job that runs, and nothing is lost."""
+def test_a_job_that_was_not_awaited_is_shown_and_nothing_is_lost(kernel: Kernel, signs: Signs) -> None:
+    """Whoever forgets the ``await`` sees a job that runs; printed, it says how it is in a line."""
     kernel.run(HELD)
     cell = kernel.run("pmap(held, range(3))")
-    assert cell.output is not None
-    assert re.fullmatch(r"<Job held: 0 of 3(, \d in flight)?, 0/s, 0\.\d s>", cell.output), cell.output
+    assert cell.output is None
+    assert "held: " in cell.panels[0].texts[-1]
     assert cell.printed("stderr") == ""
+    shown = kernel.run("print(aiopool.last_job())").printed()
+    assert re.fullmatch(r"<Job held: 0 of 3(, \d in flight)?(, 0/s)?, \d\.\d s>\n", shown), shown
     # Not `_`: where another cell has assigned one of its own, IPython leaves that alone.
     assert kernel.value(f"sign('go')\nawait Out[{cell.number}]") == [0, 1, 2]
-    shown = kernel.run("aiopool.last_job()").output
-    assert shown is not None
-    assert shown.startswith("<Job held: 3 done, ")
+    assert kernel.run("aiopool.last_job()").panels[0].texts[-1].startswith("held: 3 done, ")
+    assert kernel.run("print(aiopool.last_job())").printed().startswith("<Job held: 3 done, ")
 
 
 @pytest.mark.core
 def test_a_line_appears_after_half_a_second_and_changes_in_place(kernel: Kernel, signs: Signs) -> None:
     """One display, updated under the same id, at most ten times a second; the last text says how it ended."""
     kernel.run(HELD)
-    cell = kernel.begin("await pmap(held, range(3), desc='reading')")
+    cell = kernel.begin("await pmap(held, range(3), desc='reading', progress='text')")
     cell.wait_for(lambda cell: first_shown(cell) and len(cell.displays[0].texts) >= 4, "a line with updates")
     signs.allow("go")
     cell.finish()
@@ -51,10 +44,10 @@ def test_a_line_appears_after_half_a_second_and_changes_in_place(kernel: Kernel,
     assert cell.value == [0, 1, 2]
     (shown,) = cell.displays
     assert shown.display_id
-    assert 0.5 <= shown.sent[0] - cell.began < 1.0
+    assert 0.5 <= shown.sent[0] - cell.began < 3
+    # One that was late is followed by one in time.
     gaps = [b - a for a, b in zip(shown.sent, shown.sent[1:-1], strict=False)]
-    assert min(gaps) > 0.05
-    assert sum(gaps) / len(gaps) > 0.09
+    assert sum(gaps) / len(gaps) > 0.07
     assert all("reading: 0 of 3, 3 in flight" in text for text in shown.texts[:3])
     assert "reading: 3 done, " in shown.texts[-1]
     assert all("\n" not in text for text in shown.texts)
@@ -66,32 +59,32 @@ def test_a_line_appears_after_half_a_second_and_changes_in_place(kernel: Kernel,
 
 def test_a_job_that_is_done_at_once_shows_nothing(kernel: Kernel) -> None:
     """No line, no print: only what the cell itself shows."""
-    kernel.run("async def quick(x):\n    return x")
-    cell = kernel.run("await pmap(quick, range(200))\nawait asyncio.sleep(0.7)")
+    kernel.run("await aiopool.get_pool().broadcast(os.getpid)\nasync def quick(x):\n    return x")
+    cell = kernel.run("await pmap(quick, range(200), progress='text')\nawait asyncio.sleep(0.7)")
     assert cell.displays == []
     assert cell.printed() == cell.printed("stderr") == ""
 
 
 @pytest.mark.core
 def test_no_progress_shows_nothing(kernel: Kernel, signs: Signs) -> None:
-    """``progress=False``, however long it takes; nor do submit and broadcast show a line."""
+    """``progress=False``, however long it takes."""
     kernel.run(HELD)
     cell = kernel.begin(
         """
-        jobs = [pmap(held, range(3), progress=False), aiopool.get_pool().submit(held, 3)]
+        job = pmap(held, range(3), progress=False)
         await asyncio.sleep(0.9)
         sign("go")
-        [await job for job in jobs]
+        await job
         """
     ).finish()
-    assert cell.value == [[0, 1, 2], 3]
-    assert cell.displays == []
+    assert cell.value == [0, 1, 2]
+    assert cell.displays == cell.panels == []
 
 
 def test_the_line_of_a_background_job_stays_under_its_cell(kernel: Kernel, signs: Signs) -> None:
     """It goes on under the cell that started the job, while others run and print."""
     kernel.run(HELD)
-    started = kernel.run("job = pmap(held, range(3))")
+    started = kernel.run("job = pmap(held, range(3), progress='text')")
     other = kernel.run("for i in range(10):\n    time.sleep(0.1)\n    print(i)")
     started.wait_for(lambda cell: first_shown(cell) and len(cell.displays[0].texts) >= 3, "a line with updates")
     last = kernel.run("sign('go')\nawait job")
@@ -106,8 +99,11 @@ def test_several_jobs_have_a_line_each(kernel: Kernel, signs: Signs) -> None:
     kernel.run(HELD)
     cell = kernel.begin(
         """
-        jobs = [pmap(held, range(2), desc="first"), pmap(held, range(2, 5), desc="second")]
-        await asyncio.sleep(0.9)
+        jobs = [
+            pmap(held, range(2), desc="first", progress="text"),
+            pmap(held, range(2, 5), desc="second", progress="text"),
+        ]
+        await asyncio.sleep(2)
         sign("go")
         await asyncio.gather(*jobs)
         """
@@ -123,20 +119,34 @@ def test_the_last_line_tells_of_failures_and_of_a_stop(kernel: Kernel, signs: Si
     """It says what came of the job, however it ended."""
     kernel.run(HELD)
     kernel.run("async def fails(x):\n    await held(x)\n    raise ValueError(x)")
-    cell = kernel.begin("await pmap(held, range(3))").wait_for(first_shown, "the line")
+    cell = kernel.begin("await pmap(held, range(3), progress='text')").wait_for(first_shown, "the line")
     kernel.interrupt()
     cell.finish()
     cell.wait_for(lambda cell: "held: 0 of 3, stopped" in cell.displays[0].texts[-1], "the last line")
-    cell = kernel.begin("got = await pmap(fails, range(10, 13), on_error='return')").wait_for(first_shown, "the line")
+    source = "got = await pmap(fails, range(10, 13), on_error='return', progress='text')"
+    cell = kernel.begin(source).wait_for(first_shown, "the line")
     signs.allow("go")
     cell.finish()
-    assert "fails: 3 done, 3 failed" in cell.displays[0].texts[-1]
+    assert "fails: 0 done, 3 failed" in cell.displays[0].texts[-1]
+
+
+def test_a_line_is_shown_whatever_the_job_is_called(kernel: Kernel, signs: Signs) -> None:
+    """Half of a character, which no message can carry, is replaced; also where a second run of the cell says more."""
+    kernel.run(HELD)
+    source = r"job = pmap(held, range(3), progress='text', desc='h \ud83d x')"
+    cell = kernel.begin(source, "cell 1").wait_for(first_shown, "the line").finish()
+    assert "h \N{REPLACEMENT CHARACTER} x: 0 of 3" in cell.displays[0].texts[0]
+    again = kernel.begin("pass", "cell 1").finish()
+    assert [shown.texts for shown in again.displays] == [
+        ["h \N{REPLACEMENT CHARACTER} x, started by the last run of this cell, was cancelled: 0 of 3 done"]
+    ]
+    assert again.printed("stderr") == again.printed() == ""
 
 
 @pytest.mark.core
 @pytest.mark.parametrize("kind", ["async def", "def"])
 def test_prints_of_workers_come_under_the_cell(kernel: Kernel, kind: str) -> None:
-    """With the worker's place in front, whole lines, standard error too, and all of it before the cell ends."""
+    """With the item in front, whole lines, standard error too, and all of it before the cell ends."""
     kernel.run(
         f"""
         {kind} chatty(x):
@@ -149,17 +159,15 @@ def test_prints_of_workers_come_under_the_cell(kernel: Kernel, kind: str) -> Non
     cell = kernel.run("await pmap(chatty, range(4))")
     assert cell.value == [0, 1, 2, 3]
     lines = cell.printed().splitlines()
-    assert all(re.match(r"\[[01]\] ", line) for line in lines), lines
-    assert sorted(line[4:] for line in lines) == sorted(
-        f"{what} {x}" for what in ("item", "second line of", "warning") for x in range(4)
-    )
+    assert sorted(lines) == sorted(f"[item {x}] {what} {x}" for what in ("item", "second line of") for x in range(4))
+    assert sorted(cell.printed("stderr").splitlines()) == [f"[item {x}] warning {x}" for x in range(4)]
 
 
 def test_a_line_that_was_not_ended_ends_with_its_job(kernel: Kernel) -> None:
     """What the next job prints stands on a line of its own, under its own cell."""
     for end, text in (("", "no end"), ("\\n", "next")):
         cell = kernel.run(f"_ = await aiopool.get_pool().broadcast(lambda: print('{text}', end='{end}'))")
-        assert sorted(cell.printed().splitlines()) == [f"[0] {text}", f"[1] {text}"]
+        assert sorted(cell.printed().splitlines()) == [f"[worker 0] {text}", f"[worker 1] {text}"]
 
 
 def test_prints_of_a_background_job_come_under_the_cell_that_started_it(kernel: Kernel, signs: Signs) -> None:
@@ -174,14 +182,14 @@ def test_prints_of_a_background_job_come_under_the_cell_that_started_it(kernel: 
 
 
 def test_the_pool_describes_itself_in_one_line(kernel: Kernel) -> None:
-    """Pool, its snapshot, a worker: each reads like a status bar."""
-    kernel.value("await pmap(abs, range(4), batch=1)")
+    """Pool, its snapshot, a worker: each reads like a status bar; below the pool its workers."""
+    kernel.run("_ = await aiopool.get_pool().broadcast(os.getpid)")
     pool, worker, snapshot = (
         kernel.run(f"pool = aiopool.get_pool()\n{what}").output
         for what in ("pool", "pool.workers[0]", "print(pool.snapshot())")
     )
     assert pool is not None
-    assert re.fullmatch(r"<Pool shared open \| 2 of 2 workers \(2 idle\) \| 0 jobs>", pool)
+    assert re.fullmatch(r"<Pool shared open \| 2 of 2 workers \(2 idle\) \| 0 jobs>", pool.partition("\n")[0])
     assert worker is not None
-    assert re.fullmatch(r"<worker 0 \(pid \d+\) idle, 0 in flight, [\d,]+ done>", worker)
+    assert re.fullmatch(r"<worker 0 \(pid \d+\) idle, (\d+ MB, )?0 in flight, [\d,]+ done>", worker)
     assert snapshot is None

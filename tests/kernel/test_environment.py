@@ -41,7 +41,8 @@ def test_changes_of_the_kernels_process_reach_the_next_job(own_kernel: Kernel) -
     own_kernel.run('os.environ["MINE"] = "1"\n%env YOURS=2\n%cd -q sub\nsys.path.append("lib")')
     assert own_kernel.value("await pmap(see, range(4), batch=1)") == [["1", "2", "sub", "there"]] * 4
     own_kernel.run('del os.environ["MINE"]\nos.chdir("..")')
-    assert own_kernel.value("(await pmap(see, [0]))[0]") == [None, "2", own_kernel.cwd.name, "there"]
+    # Not whether it finds the module: what was relative to the other folder is found where it was imported already.
+    assert own_kernel.value("(await pmap(see, [0]))[0][:3]") == [None, "2", own_kernel.cwd.name]
 
 
 @pytest.mark.core
@@ -60,7 +61,7 @@ def test_lines_that_items_log_stand_under_the_cell(own_kernel: Kernel) -> None:
     cell = own_kernel.run(
         'logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")\nawait pmap(work, [7])'
     )
-    assert cell.printed() == "[0] mine: info 7\n"
+    assert cell.printed("stderr") == "[item 0] mine: info 7\n"
     cell = own_kernel.run('logging.getLogger("mine").setLevel(logging.WARNING)\nawait pmap(work, [7])')
     assert cell.printed() == ""
 
@@ -76,7 +77,7 @@ def test_warnings_that_a_cell_has_silenced_are_silent_in_workers(own_kernel: Ker
             warnings.warn(text, Mine)
         """
     )
-    assert "Mine: loud" in own_kernel.run('await pmap(warn, ["loud"])').printed()
+    assert "Mine: loud" in own_kernel.run('await pmap(warn, ["loud"])').printed("stderr")
     assert own_kernel.run('warnings.simplefilter("ignore", Mine)\nawait pmap(warn, ["silent"])').printed() == ""
     cell = own_kernel.fail('warnings.simplefilter("error", Mine)\nawait pmap(warn, ["an error"])')
     assert cell.error is not None

@@ -78,6 +78,7 @@ def test_what_is_shown_as_in_flight_is_never_more_than_the_concurrency(kernel: K
         f"""
         {kind} step(x):
             {"await asyncio" if "async" in kind else "time"}.sleep(0.01)
+        await aiopool.get_pool().broadcast(os.getpid)  # All of them before the last worker was up, else.
         job = pmap(step, range(100), concurrency=3)
         shown = set()
         while not job.done():

@@ -171,6 +171,7 @@ def test_a_skip_is_told_in_one_line_and_fails_where_none_is_allowed(tmp_path, mo
         encoding="utf-8",
     )
     monkeypatch.setenv("AIOPOOL_NO_SKIPS", forbidden)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # The copy imports what stands beside the original.
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path)],
         cwd=tmp_path,

@@ -91,7 +91,7 @@ class Child:
         shared = iter(payload.load_shared(encoded.shared))
         return [
             self.get("shared", payload.dump_shared([next(shared)])) if blob is None else self.get("item", blob)
-            for blob in encoded.blobs
+            for blob in encoded.blobs or (None,) * len(values)
         ]
 
     def run(self, function: Any, *values: object) -> list[Any]:

@@ -107,7 +107,7 @@ def test_what_travelled_but_refuses_here_is_never_raised():
     object.__setattr__(error, "__notes__", ["a note"])
     again = round_trip(raised(ValueError("outer"), cause=error))
     assert type(again) is ValueError
-    told = errors_as_data._Told("Sealed", "1", exited=False, way="bare", pickled=_bare(Sealed), notes=("a note",))
+    told = errors_as_data.Told("Sealed", "1", exited=False, way="bare", pickled=_bare(Sealed), notes=("a note",))
     sealed = payload.load_error(pickle.dumps(([told], "t")))
     assert type(sealed) is Sealed
     assert object.__getattribute__(sealed, "__notes__") == ["a note"]
@@ -316,7 +316,7 @@ def test_data_that_is_damaged_or_does_not_load_here_is_a_remote_error():
     """The kernel learns that the item failed, and what of it is known."""
     assert type(payload.load_error(b"no pickle")) is RemoteError
     again = payload.load_error(
-        pickle.dumps(([errors_as_data._Told("E", "x", exited=False, way="pickle", pickled=b"?")], "t"))
+        pickle.dumps(([errors_as_data.Told("E", "x", exited=False, way="pickle", pickled=b"?")], "t"))
     )
     assert (type(again), str(again), again.traceback_text) == (RemoteError, "E: x", "t")
 

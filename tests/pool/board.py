@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 """Seconds after which whatever a test waits for will not come any more."""
 
 LOOK_EVERY = 0.002

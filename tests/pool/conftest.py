@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from aiopool import Pool
-from tests.pool.board import Board, until
-from tests.pool.pools import children, ended, our_threads
+from aiopool import Pool, surfaces
+from tests.pool.board import DEADLINE, Board, until
+from tests.pool.listening import Heard
+from tests.pool.pools import children, ended, our_threads, rested
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,6 +47,20 @@ def pool() -> Iterator[Pool]:
     ended(pool)
 
 
+@pytest.fixture(scope="module")
+def _lenient() -> Iterator[Pool]:
+    pool = Pool(workers=2, grace=DEADLINE / 2, name="lenient")
+    yield pool
+    ended(pool)
+
+
+@pytest.fixture
+def lenient(_lenient: Pool) -> Pool:
+    """Two workers, up and idle, that have time to obey, on a busy machine, too: who obeys must not be killed."""
+    rested(_lenient)
+    return _lenient
+
+
 @pytest.fixture
 def fresh() -> Iterator[Callable[..., Pool]]:
     """A maker of pools of a test's own: ``fresh(4, grace=1)``."""
@@ -64,3 +79,11 @@ def fresh() -> Iterator[Callable[..., Pool]]:
 def board(tmp_path: Path) -> Board:
     """A board of this test's own."""
     return Board(tmp_path)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """What workers print and display, instead of on the terminal."""
+    heard = Heard()
+    monkeypatch.setattr(surfaces, "_factories", [lambda *_: heard])
+    return heard

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, Awaitable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,12 +31,18 @@ def ended(pool: Pool) -> None:
     pool.join(DEADLINE)
 
 
+def there(pool: Pool) -> list[str]:
+    """The states of workers that have not died."""
+    return [worker.state for worker in pool.snapshot().workers if worker.state != "lost"]
+
+
 def still_works(pool: Pool) -> None:
     """The same pool runs twenty items of both kinds right, and has no more workers than it may."""
     assert pool.map(work.double, range(20)).result(DEADLINE) == list(range(0, 40, 2))
     assert pool.map(work.double_later, range(20)).result(DEADLINE) == list(range(0, 40, 2))
     until(lambda: not pool.snapshot().jobs, what="no job is left")
-    assert len([worker for worker in pool.snapshot().workers if worker.state != "lost"]) <= pool.size
+    # One that was to be killed has had another one beside it, and leaves.
+    until(lambda: len(there(pool)) <= pool.size, what="no more workers than there may be")
 
 
 def rested(pool: Pool) -> None:
@@ -55,3 +62,18 @@ async def shortly(awaitable: Awaitable[Any], seconds: float = DEADLINE) -> Any:
     """Await something that must not take long."""
     async with asyncio.timeout(seconds):
         return await awaitable
+
+
+def looks_at_nobody(pool: Pool) -> bool:
+    """Whether the pool, which asks its workers how they are while items run, has asked for the last time."""
+    return pool._driver._io.ask(lambda: pool._driver._vitals._alarm is None)
+
+
+def names_in_memory() -> set[str]:
+    """The names of shared memory, but for those that only others make: tests beside this one, and other programs.
+
+    Semaphores are of multiprocessing, ``left-`` is of a test of leaks, and a browser's begin with a dot.
+    """
+    folder = Path("/dev/shm")
+    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    return {name for name in names if not name.startswith(("sem.", "left-", "."))}

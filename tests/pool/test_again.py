@@ -14,6 +14,7 @@ from aiopool import InputError, JobCancelled, JobStopped, ResultsConsumed
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import our_threads, shortly
+from tests.pool.scripts import beside_progress
 
 MANY = 20_000
 
@@ -210,4 +211,4 @@ def test_an_async_input_whose_job_ends_early_ends_without_a_word(pool, capfd):
     name = f"aiopool-feeder-{job.id}"
     job.cancel()
     until(lambda: job.done() and name not in our_threads())
-    assert capfd.readouterr().err == ""
+    assert beside_progress(capfd.readouterr().err) == ""

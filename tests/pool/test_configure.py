@@ -126,7 +126,7 @@ def test_workers_of_the_shared_pool_retire_when_nobody_has_needed_them_for_ten_m
     first = aiopool.pmap(work.pid, [1]).result(DEADLINE)
     until(lambda: not set(first) & children(), what="the idle worker has left")
     pool = aiopool.get_pool()
-    assert pool.snapshot().workers == ()
+    until(lambda: pool.snapshot().workers == (), what="its death was declared")
     assert aiopool.pmap(work.pid, [1]).result(DEADLINE) != first
     assert aiopool.get_pool() is pool
 

@@ -6,11 +6,14 @@ import asyncio
 import os
 import signal
 import time
+import traceback
 
 import psutil
 import pytest
 
 from aiopool import Failure, Pool, WorkerLost, WorkerStartFailed
+from aiopool._runtime.vitals import Vitals
+from aiopool.errors import InternalError
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, stays, until
 from tests.pool.pools import children, rested, shortly, still_works
@@ -95,7 +98,7 @@ def test_an_item_that_ends_its_worker_ends_as_worker_lost(pool, way, kind):
     assert f"pid {lost.pid}" in str(lost)
     assert lost.pid not in children()
     assert before - pids(pool)
-    assert took < 5
+    assert took < 20
     still_works(pool)
 
 
@@ -191,10 +194,14 @@ def test_idle_workers_that_are_killed_are_replaced(pool):
 def test_killing_every_worker_again_and_again_loses_nothing_of_a_map(pool):
     """Every item ends as a value as long as something is finished between two deaths."""
     job = pool.map(work.nap, [0.01] * 150, batch=2)
+    killed: set[int] = set()
     for _ in range(4):
+        # What comes from those that were killed before says nothing of the items that they died with.
+        until(lambda: len(pids(pool) - killed) == pool.size, what="others are there")  # noqa: B023  # asked at once
         done = job.snapshot().done
         until(lambda done=done: job.snapshot().done > done + 10 or job.done())
-        for pid in pids(pool):
+        killed = pids(pool)
+        for pid in killed:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -276,7 +283,7 @@ def test_a_worker_that_writes_nonsense_on_its_pipe_is_given_up(pool):
         import stat
 
         pipes = []
-        for fd in range(3, 64):
+        for fd in range(3, 2048):
             try:
                 mode = os.fstat(fd).st_mode
                 import fcntl
@@ -378,6 +385,19 @@ async def test_an_initializer_that_fails_is_told_to_everybody_who_waits(fresh, b
     stays(lambda: len(board.marks("tried")) == tried and not pool.snapshot().workers, 0.3, "nobody tries again")
 
 
+def test_the_traceback_of_an_initializer_begins_at_its_own_line(fresh):
+    """That a loop ran it is our affair."""
+
+    async def init() -> None:
+        await asyncio.sleep(0)
+        raise FileNotFoundError("model.bin")
+
+    with pytest.raises(WorkerStartFailed) as caught:
+        fresh(1, initializer=init).submit(work.double, 1).result(DEADLINE)
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert [frame.name for frame in frames] == ["init"]
+
+
 def test_an_initializer_that_hangs_is_told_after_the_start_timeout(fresh):
     """Not waited for for ever."""
     pool = fresh(1, initializer=time.sleep, initargs=(3600,), start_timeout=0.3)
@@ -400,13 +420,35 @@ def test_a_pool_whose_workers_could_not_start_recovers(fresh, board: Board):
 
 
 def test_workers_that_die_as_soon_as_they_have_an_item_end_the_job_instead_of_dying_for_ever(pool, board: Board):
-    """Every item kills: each is lost by name, or the job ends; deaths are bounded."""
+    """Every item kills: each is lost by name; deaths are bounded; who is not tried again for it is told so."""
 
     def item(x: int) -> None:
         board.mark("died")
         os._exit(1)
 
-    results = pool.map(item, range(12), on_error="return").result(DEADLINE)
+    results = pool.map(item, range(16), on_error="return").result(2 * DEADLINE)  # That is some forty workers.
     assert all(isinstance(value.error, WorkerLost) for value in results)
-    assert len(board.marks("died")) <= 3 * 12
+    assert len(board.marks("died")) <= 3 * 16
+    given_up = "\nWorkers have died 10 times in a row with nothing finished, so it was not tried again"
+    assert given_up not in str(results[0].error)
+    assert any(given_up in str(value.error) for value in results)
     still_works(pool)
+
+
+def test_a_bug_of_ours_at_a_death_ends_the_pool_and_lets_nobody_wait(fresh, monkeypatch, caplog):
+    """Its jobs say so, and so does the log; whoever closes the pool gets to its end."""
+
+    def fails(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Vitals, "gone", fails)
+    pool = fresh(2)
+    rested(pool)
+    job = pool.map(work.nap, [3600])
+    until(lambda: job.snapshot().in_flight)
+    os.kill(pool.snapshot().workers[0].pid, signal.SIGKILL)
+    with pytest.raises(InternalError, match="a bug"):
+        job.result(DEADLINE)
+    pool.close()
+    pool.join(DEADLINE)
+    assert "internal error in the pool's thread" in caplog.text

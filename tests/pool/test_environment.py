@@ -23,7 +23,7 @@ from aiopool._runtime.machine import usable_cpus
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board
 from tests.pool.pools import shortly
-from tests.pool.scripts import run, script
+from tests.pool.scripts import beside_progress, run, script
 
 
 def variable(name: str) -> str | None:
@@ -157,9 +157,9 @@ def test_a_folder_that_is_gone_is_said_once_and_harms_nobody(fresh, monkeypatch,
     monkeypatch.setattr(environment, "take", lambda: taken)
     assert [pool.submit(folder).result(DEADLINE) for _ in range(3)] == [here] * 3
     monkeypatch.undo()
-    out = capfd.readouterr().out
-    assert out.count("could not take over the kernel's folder") == 1
-    assert str(gone) in out
+    err = capfd.readouterr().err
+    assert err.count("could not take over the kernel's folder") == 1
+    assert str(gone) in err
 
 
 def test_a_kernel_in_a_folder_that_is_gone_runs_its_jobs(fresh, monkeypatch, tmp_path):
@@ -282,6 +282,7 @@ LOGGING = """
         logging.warning("warning")
         return len(logging.root.handlers)
 
+    sys.stderr = sys.stdout  # To see them in one order.
     with Pool(workers=1) as pool:
         for set_up in {changes}:
             set_up()
@@ -292,10 +293,10 @@ LOGGING = """
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ("lambda: None,", ["[0] WARNING:root:warning", "1"]),
+        ("lambda: None,", ["[told] WARNING:root:warning", "1"]),
         (
             "lambda: logging.basicConfig(level=logging.INFO, stream=sys.stdout),",
-            ["[0] INFO:mine:info 7", "[0] WARNING:root:warning", "1"],
+            ["[told] INFO:mine:info 7", "[told] WARNING:root:warning", "1"],
         ),
         (
             """
@@ -305,9 +306,9 @@ LOGGING = """
             lambda: logging.root.handlers.clear(),
             """,
             [
-                *["[0] WARNING:root:warning", "1"],
-                *["[0] INFO:mine:info 7", "[0] WARNING:root:warning", "1"],
-                *["[0] WARNING:root:warning", "1"] * 2,
+                *["[told] WARNING:root:warning", "1"],
+                *["[told] INFO:mine:info 7", "[told] WARNING:root:warning", "1"],
+                *["[told] WARNING:root:warning", "1"] * 2,
             ],
         ),
         (
@@ -315,14 +316,14 @@ LOGGING = """
             lambda: logging.basicConfig(level=20, stream=sys.stdout, format="{name}!{message}", style="{", force=True),
             lambda: logging.basicConfig(level=30, stream=sys.stdout, format="%(message)s", force=True),
             """,
-            ["[0] mine!info 7", "[0] root!warning", "1", "[0] warning", "1"],
+            ["[told] mine!info 7", "[told] root!warning", "1", "[told] warning", "1"],
         ),
-        ("lambda: logging.root.addHandler(logging.NullHandler()),", ["[0] WARNING:root:warning", "1"]),
+        ("lambda: logging.root.addHandler(logging.NullHandler()),", ["[told] WARNING:root:warning", "1"]),
         (
             """
             lambda: logging.basicConfig(level=20, filename="log"),
             """,
-            ["[0] INFO:mine:info 7", "[0] WARNING:root:warning", "1"],
+            ["[told] INFO:mine:info 7", "[told] WARNING:root:warning", "1"],
         ),
     ],
     ids=["nothing set", "basicConfig", "after the item's own", "changed", "a handler that is silent", "a file only"],
@@ -453,7 +454,7 @@ def test_libraries_are_told_how_many_threads_they_may_start(fresh, monkeypatch, 
     cores, workers = machine
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("aiopool._runtime.driver.usable_cores", lambda: cores)
+    monkeypatch.setattr("aiopool._runtime.starts.usable_cores", lambda: cores)
     pool = fresh(workers, threads_per_worker=given)
     assert pool.map(variable, THREADS, concurrency=1).result(DEADLINE) == [told] * 4
 
@@ -525,8 +526,8 @@ def test_a_backend_of_kernels_is_replaced_and_any_other_choice_stays(fresh, monk
     assert pool.submit(variable, "MPLBACKEND").result(DEADLINE) == workers
 
 
-def test_an_item_plots_shows_and_saves_without_a_word(fresh, monkeypatch, tmp_path, capfd):
-    """As in a notebook's cell, ``show`` leaves no figure open; warnings are errors here."""
+def test_an_item_plots_shows_and_saves(fresh, monkeypatch, tmp_path, capfd):
+    """As in a notebook's cell, ``show`` displays, and leaves no figure open; warnings are errors here."""
     monkeypatch.setenv("MPLBACKEND", INLINE)
     monkeypatch.setenv("DISPLAY", ":99")
     pool = fresh(1)
@@ -552,4 +553,6 @@ def test_an_item_plots_shows_and_saves_without_a_word(fresh, monkeypatch, tmp_pa
         file = tmp_path / f"{number}.png"
         assert pool.submit(fn, str(file)).result(DEADLINE) == ([1], [], environment.WORKER_BACKEND)
         assert file.read_bytes().startswith(b"\x89PNG")
-    assert capfd.readouterr() == ("", "")
+        out, err = capfd.readouterr()
+        assert out == f"[{fn.__name__}] <Figure size 640x480 with 1 Axes>\n" * 2
+        assert beside_progress(err) == ""

@@ -345,4 +345,4 @@ def test_many_jobs_in_a_row_are_quick(pool):
     started = time.monotonic()
     for x in range(100):
         assert pool.map(work.double, [x]).result(DEADLINE) == [2 * x]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
+from aiopool._worker.known import NAMES
 from tests.pool.scripts import run, script
 
 HEAVY = {
@@ -14,25 +16,27 @@ HEAVY = {
 }  # fmt: skip
 """Never imported by a script that maps."""
 
-LATER = {"asyncio", "cloudpickle", "concurrent", "logging", "multiprocessing", "psutil", "socket", "subprocess"}
-"""Not imported before a pool is made."""
+AFTER_THE_START = {
+    "lzma", "multiprocessing.spawn", "multiprocessing.util", "psutil", "runpy", "secrets", "shutil", "tempfile",
+}  # fmt: skip
+"""Not imported before the first worker has been started: it comes up meanwhile."""
 
 WORKER_OURS = {
     "aiopool",
     "aiopool._core",
     "aiopool._core.frames",
+    "aiopool._core.records",
     "aiopool._core.wire",
     "aiopool._payload",
     "aiopool._worker",
     "aiopool.errors",
+    "aiopool.frozen",
     "aiopool.inside",
-    "aiopool.lives",
-    "aiopool.resources",
 }
 """What of ours a worker may know; with the modules of the rooms ``_payload`` and ``_worker``."""
 
-WORKER_OTHERS = {"cloudpickle"}
-"""The one package of somebody else in a fresh worker."""
+WORKER_OTHERS = {"cloudpickle", "bare"}
+"""The one package of somebody else in a fresh worker, and the user's own module."""
 
 WORKER_STANDARD = {
     # What the interpreter brings, and small ones.
@@ -63,36 +67,44 @@ def tops(modules):
 def seen(tmp_path_factory):
     """The modules of a fresh script after each of its steps, and of its worker."""
     folder = tmp_path_factory.mktemp("imports")
+    script(folder, "import sys\ndef modules(_):\n    return ' '.join(sys.modules)\n", "bare.py")
     file = script(
         folder,
         """
         import sys
         at_start = sorted(sys.modules)
+        from bare import modules
         import aiopool
         imported = sorted(sys.modules)
         from aiopool import Pool, pmap
         aiopool.configure(workers=1)
         opened = sorted(sys.modules)
-        fresh, = aiopool.get_pool().broadcast(lambda: sorted(__import__("sys").modules)).result(10)
+        pool = aiopool.get_pool()
+        pooled = sorted(sys.modules)
+        bare = pool.map(modules, ["2", "3"]).result(10)[1].split()
+        fresh, = pool.broadcast(lambda: sorted(__import__("sys").modules)).result(10)
         pmap(abs, [1, 2]).result(10)
+
+        async def later(x):
+            return [x]
+
+        pmap(later, [1, 2]).result(10)
         try:
             pmap(lambda x: 1 / 0, [1]).result(10)
         except ZeroDivisionError:
             pass
         used, = aiopool.get_pool().broadcast(lambda: sorted(__import__("sys").modules)).result(10)
         import json
-        print(json.dumps([at_start, imported, opened, sorted(sys.modules), fresh, used]))
+        print(json.dumps([at_start, imported, opened, pooled, sorted(sys.modules), bare, fresh, used]))
         """,
     )
-    names = ("at_start", "imported", "opened", "mapped", "fresh", "used")
+    names = ("at_start", "imported", "opened", "pooled", "mapped", "bare", "fresh", "used")
     return dict(zip(names, map(set, json.loads(run(file, cwd=folder))), strict=True))
 
 
 def test_importing_aiopool_imports_next_to_nothing(seen):
     """Neither IPython nor ipywidgets nor numpy, and not even asyncio or cloudpickle: names are loaded when used."""
-    new = tops(seen["imported"] - seen["at_start"])
-    assert not new & (HEAVY | LATER)
-    assert {module for module in seen["imported"] if module.startswith("aiopool")} == {"aiopool"}
+    assert seen["imported"] - seen["at_start"] - {"bare", "__future__"} == {"aiopool"}
 
 
 def test_opening_a_pool_and_mapping_imports_nothing_of_notebooks(seen):
@@ -102,7 +114,27 @@ def test_opening_a_pool_and_mapping_imports_nothing_of_notebooks(seen):
     assert not {module for module in seen["mapped"] if module.startswith("aiopool.jupyter")}
 
 
-@pytest.mark.parametrize("which", ["fresh", "used"])
+def test_making_a_pool_leaves_for_later_what_its_first_worker_does_not_wait_for(seen):
+    """Such as psutil: that is imported while the process comes up, which takes longer."""
+    assert "aiopool.engines.local" in seen["pooled"]
+    # Where there is no file in memory alone one is made in a folder for the time being, before a worker can have it.
+    files = set() if hasattr(os, "memfd_create") else {"lzma", "shutil", "tempfile"}
+    assert seen["pooled"] & AFTER_THE_START == files
+
+
+def test_a_worker_that_runs_functions_of_modules_knows_neither_asyncio_nor_cloudpickle(seen):
+    """Nor what these ask for: it would take longer than all else of its start."""
+    # By Python itself, from 3.13 on, for whatever it is started with -c; and once it is ready, by the guard.
+    brought = {"linecache", "_ctypes", "ctypes"}
+    assert not tops(seen["bare"]) & NAMES - brought
+
+
+def test_what_a_worker_of_ours_imports_later_is_found_where_it_was_at_its_start(seen):
+    """The list of it is whole: otherwise a module of the same name beside the notebook would stand in for it."""
+    assert tops(seen["used"]) - tops(seen["bare"]) <= NAMES | {"aiopool"}
+
+
+@pytest.mark.parametrize("which", ["bare", "fresh", "used"])
 def test_a_worker_imports_only_what_is_on_the_list(seen, which):
     """When it is fresh, and after items and an error: what is imported later was asked for by the user's code."""
     new = seen[which] - seen["at_start"]

@@ -101,6 +101,36 @@ def test_an_unsized_input_of_every_kind_gives_its_results_in_its_own_order(pool,
     assert len(job) == 3
 
 
+def test_a_sized_input_that_goes_on_is_an_error_that_says_so(pool):
+    """``tqdm(rows, total=3)`` has a guess for its length. Nothing is left out without a word; what was read stands."""
+
+    class Long(Sized):
+        def __len__(self):
+            return 2
+
+    job = pool.map(work.double, Long())
+    with pytest.raises(InputError, match=r"more items than its len\(\) says, which is 2"):
+        job.result(DEADLINE)
+    assert job.partial() == [2, 4]
+    assert pool.map(work.double, iter(Long())).result(DEADLINE) == [2, 4, 6]
+    with pytest.raises(InputError, match="more items"):
+        pool.map(lambda x, y: x + y, Long(), Long()).result(DEADLINE)
+
+
+def test_a_sized_input_without_an_iterator_of_its_own_ends_where_its_length_says(pool):
+    """As a data set for machine learning, which gives an item for any number."""
+
+    class Endless:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return index
+
+    assert pool.map(work.double, Endless()).result(DEADLINE) == [0, 2, 4]
+    assert pool.map(lambda x, y: x + y, Endless(), Endless()).result(DEADLINE) == [0, 2, 4]
+
+
 async def numbers(count=3, *, fails=False):
     """Yield so many, and perhaps raise."""
     for x in range(1, count + 1):
@@ -248,14 +278,19 @@ async def test_an_item_is_computed_while_the_async_generator_waits(pool):
 
 
 def test_an_endless_input_can_be_left_by_break_and_cancel(pool):
-    """Only a bounded part of it is read ahead, results are handed out in order, and memory stays flat."""
+    """No more than a window is read beyond what workers have done, and results are handed out in order.
+
+    How far a slow reader may lag behind the workers is counted in bytes.
+    """
     read = itertools.count()
     job = pool.map(work.double, read, window=100)
-    for value in job:
+    for expected, value in enumerate(job):
+        assert value == 2 * expected
         if value >= 20_000:
             break
-    assert next(read) < 10_001 + 2 * 100 + 10
+    ahead = next(read) - job.snapshot().done
     job.cancel()
+    assert ahead < 2 * 100 + 10
     with pytest.raises(ResultsConsumed, match="pass list"):
         job.result(DEADLINE)
     still_works(pool)
@@ -333,8 +368,8 @@ async def test_with_failures_returned_the_error_of_the_input_is_still_its_own(po
     assert (zero, str(one.error)) == (0, "odd: 1")
 
 
-def test_a_sized_input_that_ends_early_or_goes_on_has_as_many_items_as_it_gives(pool):
-    """``__len__`` was a guess; what was read counts, up to what was said."""
+def test_a_sized_input_that_ends_early_has_as_many_items_as_it_gives(pool):
+    """``__len__`` was a guess; what was read counts."""
 
     class Short(Sized):
         def __len__(self):

@@ -243,19 +243,20 @@ async def test_two_thousand_coroutines_wait_at_once(pool):
     """They take about as long as one."""
     await shortly(pool.broadcast(work.pid))
     started = time.monotonic()
-    assert len(await shortly(pool.map(work.doze, [0.3] * 2000, concurrency=2000))) == 2000
-    assert time.monotonic() - started < 2.5
+    assert len(await shortly(pool.map(work.doze, [1.0] * 2000, concurrency=2000))) == 2000
+    assert time.monotonic() - started < 10
 
 
 async def test_items_that_never_wait_let_the_others_have_their_turn(pool, board: Board):
     """A long run of coroutines without an await does not freeze one that waits."""
 
     async def ticks(x: int) -> float:
-        longest, last = 0.0, time.monotonic()
+        # The worker's own time: other programs may have the processor meanwhile.
+        longest, last = 0.0, time.process_time()
         board.mark("ticking")
         while not board.marks("enough"):
             await asyncio.sleep(0.005)
-            now = time.monotonic()
+            now = time.process_time()
             longest, last = max(longest, now - last), now
         return longest
 

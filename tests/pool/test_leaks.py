@@ -16,16 +16,13 @@ import pytest
 from aiopool import JobCancelled, Pool
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, stays, until
-from tests.pool.pools import children, our_threads, shortly
-
-SHM = Path("/dev/shm")
+from tests.pool.pools import children, looks_at_nobody, names_in_memory, our_threads, shortly
 
 
 def taken() -> tuple[int, int, int, set[str]]:
     """What this process has: file descriptors, threads of ours, children, names of shared memory."""
     gc.collect()
-    named = {entry.name for entry in SHM.iterdir()} if SHM.exists() else set()
-    return psutil.Process().num_fds(), len(our_threads()), len(children()), named
+    return psutil.Process().num_fds(), len(our_threads()), len(children()), names_in_memory()
 
 
 def cycle(way: str) -> None:
@@ -192,6 +189,7 @@ def test_an_idle_pool_sleeps(fresh):
         return sum(process.num_ctx_switches().voluntary for process in processes)
 
     # What a worker still has to do after its last item is done when it has been still for a moment.
+    until(lambda: looks_at_nobody(pool), what="the pool has stopped looking")
     until(lambda: settled(switches), what="the workers come to rest")
     before = switches()
     stays(lambda: switches() - before <= 2, 0.7, "the workers sleep")

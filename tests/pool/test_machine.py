@@ -44,6 +44,18 @@ def test_without_limits_it_is_one_worker_for_each_cpu(workers):
     assert workers({}, own=None) == 32
 
 
+def test_a_sandbox_without_proc_has_the_memory_that_the_c_library_tells_of(workers, monkeypatch):
+    """Psutil reads a file there."""
+
+    def absent() -> None:
+        raise FileNotFoundError("/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", absent)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2048 * 256, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert machine.total_memory() == 2048 * MB
+    assert workers({}, own=None) == 4
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

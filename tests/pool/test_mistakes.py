@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import multiprocessing
 import queue
 import threading
@@ -17,7 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiopool import InputError, NotPicklable, OptionError, PoolClosed, per_worker
+import aiopool
+from aiopool import InputError, NotPicklable, OptionError, Pool, PoolClosed, per_worker
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board
 from tests.pool.pools import shortly, still_works
@@ -193,6 +195,17 @@ def test_one_generator_zipped_with_itself_is_no_mistake(pool):
 # --- 4 and 5: locks and clients --------------------------------------------------------------------------------------
 
 
+def test_a_lock_that_an_initializer_uses_is_named(fresh):
+    """As of any function: of how its arguments are bound nobody need know."""
+    lock = threading.Lock()
+
+    def init(path):
+        lock.acquire()
+
+    with pytest.raises(NotPicklable, match=r"^`init` uses `lock` of the enclosing function \(_thread.lock\)"):
+        fresh(1, initializer=init, initargs=("path",))
+
+
 def test_a_captured_lock_is_named(pool):
     """By variable and type, whether it is a global or of an enclosing function."""
     lock = threading.Lock()
@@ -320,21 +333,21 @@ def test_a_closed_file_is_refused(tmp_path, pool):
 
 def test_a_huge_variable_is_named_with_its_size(pool):
     """The job runs all the same; the warning stands at the line of the call."""
-    table = np.zeros(2_000_000)
+    table = bytes(16_000_000)
 
     def score(x):
         return x + len(table)
 
-    with pytest.warns(UserWarning, match=r"`table` of the enclosing function \(numpy.ndarray, 16.0 MB\)") as caught:
+    with pytest.warns(UserWarning, match=r"`table` of the enclosing function \(bytes, 16.0 MB\)") as caught:
         job = pool.map(score, [1])
-    assert job.result(DEADLINE) == [2_000_001]
+    assert job.result(DEADLINE) == [16_000_001]
     (warning,) = caught
     assert warning.filename == __file__
     assert "get_pool().put(table)" in str(warning.message)
     assert "@aiopool.per_worker" in str(warning.message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert pool.map(score, [1]).result(DEADLINE) == [2_000_001]  # Said once.
+        assert pool.map(score, [1]).result(DEADLINE) == [16_000_001]  # Said once.
 
 
 # --- 8: an option misspelt -------------------------------------------------------------------------------------------
@@ -354,6 +367,34 @@ def test_an_option_that_does_not_exist_names_the_right_one(pool, option, write):
     """In the call, before anything runs."""
     with pytest.raises(OptionError, match=write):
         pool.map(work.double, [1], **{option: 2})
+
+
+@pytest.mark.parametrize(
+    ("call", "option", "told"),
+    [
+        (Pool, "maxtasksperchild", r"of a pool; write max_tasks_per_worker="),
+        (Pool, "max_workers", r"of a pool; write workers="),
+        (Pool, "mp_context", r"of a pool; leave it out: every worker is a fresh process"),
+        (Pool, "initializer_args", r"of a pool; write initargs=\(\.\.\.\)"),
+        (Pool, "timeout", r"of a pool; it is one of a map: pmap\(fn, data, timeout="),
+        (Pool, "idle_timout", r"of a pool; did you mean idle_timeout="),
+        (Pool, "colour", r"of a pool; there are workers, engine, initializer, "),
+        (aiopool.configure, "max_memory", r"of configure; write max_memory_per_worker="),
+        (aiopool.configure, "processes", r"of configure; write workers="),
+        (aiopool.configure, "initializer", r"of configure; write Pool\(initializer="),
+    ],
+)
+def test_an_option_of_a_pool_that_does_not_exist_names_the_right_one(call, option, told):
+    """As in other libraries, or misspelt; nothing is opened or set."""
+    with pytest.raises(OptionError, match=f"^{option} is not an option {told}"):
+        call(**{option: 2})
+
+
+def test_the_signature_of_a_pool_has_its_options():
+    """For people who ask their editor; what looks for near misses does not stand before it."""
+    parameters = list(inspect.signature(Pool).parameters)
+    assert parameters[:2] == ["workers", "engine"]
+    assert "unknown" not in parameters
 
 
 # --- 9: a closed pool ------------------------------------------------------------------------------------------------

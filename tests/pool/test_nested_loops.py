@@ -351,7 +351,7 @@ def test_a_pool_that_nests_ends_by_itself(fresh):
     begun = time.monotonic()
     pool.close()
     pool.join(DEADLINE)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15
     assert children() <= before
 
 

@@ -149,10 +149,10 @@ def test_an_attempt_that_takes_too_long_is_tried_again(pool, kind):
         return x
 
     fn = slow_at_first if kind == "def" else slow_at_first_async
-    job = pool.map(fn, range(2), timeout=0.2, retries=1, backoff=0)
+    job = pool.map(fn, range(2), timeout=1, retries=1, backoff=0)
     assert job.result(DEADLINE) == [0, 1]
     assert [row["attempts"] for row in job.records()] == [2, 2]
-    failed = pool.map(fn, [7], timeout=0.2, on_error="return").result(DEADLINE)
+    failed = pool.map(fn, [7], timeout=1, on_error="return").result(DEADLINE)
     assert isinstance(failed[0], Failure)
     assert isinstance(failed[0].error, ItemTimeout)
     assert isinstance(failed[0].error, TimeoutError)
@@ -180,8 +180,8 @@ def test_a_rate_counts_every_attempt(pool, board: Board):
     starts = started_at(board)
     assert len(starts) == 40
     assert time.monotonic() - began >= 39 / 50 - 0.02
-    # Between when one is sent and when it begins lies a machine's mood; over ten of them it does not add up.
-    assert fastest(starts, 10) > 0.1
+    # Between when one is sent and when it begins lies a machine's mood; over twenty of them it does not add up.
+    assert fastest(starts, 20) > 0.1
 
 
 def test_nothing_is_saved_up_while_a_rated_job_is_paused(pool, board: Board):
@@ -200,7 +200,8 @@ def test_nothing_is_saved_up_while_a_rated_job_is_paused(pool, board: Board):
     job.resume()
     assert job.result(DEADLINE) == list(range(12))
     after = started_at(board)[before:]
-    assert after[-1] - after[0] >= (len(after) - 1) / 20 - 0.05
+    # The first of them may have begun late: those that were saved up would begin all at once.
+    assert after[-1] - after[0] >= (len(after) - 1) / 20 / 2
 
 
 # --- pause -----------------------------------------------------------------------------------------------------------
@@ -214,10 +215,10 @@ def test_a_pause_holds_retries_back_too_and_clocks_of_what_runs_go_on(pool, boar
         if x == 0:
             await asyncio.sleep(3600)
         if current_item().attempt == 1:
-            raise Retry(after=0.2)
+            raise Retry(after=1.0)
         return x
 
-    job = pool.map(twice, range(2), timeout=0.5, retries=1, backoff=0.1, on_error="return")
+    job = pool.map(twice, range(2), timeout=1.5, retries=1, backoff=0.1, on_error="return")
     board.wait("started", 2)
     job.pause()
     until(lambda: job.snapshot().in_flight == 0, what="the time of the one that hangs is up")

@@ -163,12 +163,12 @@ def test_the_opening_is_not_charged_to_the_timeout_of_an_item(fresh, kind):
 
     @per_worker
     async def slow() -> str:
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(1.5)
         return "open"
 
     @per_worker
     def slow_def() -> str:
-        time.sleep(0.8)
+        time.sleep(1.5)
         return "open"
 
     async def use(x: float) -> str:
@@ -182,7 +182,7 @@ def test_the_opening_is_not_charged_to_the_timeout_of_an_item(fresh, kind):
         return value
 
     fn = use if kind == "async def" else use_def
-    assert pool.map(fn, [0, 0.01], timeout=0.4).result(DEADLINE) == ["open", "open"]
+    assert pool.map(fn, [0, 0.01], timeout=1).result(DEADLINE) == ["open", "open"]
     late = pool.map(fn, [30], timeout=0.4, on_error="return").result(DEADLINE)[0]
     assert isinstance(late, Failure)
     assert isinstance(late.error, TimeoutError)
@@ -597,7 +597,7 @@ def test_closing_that_hangs_is_given_up_and_the_others_are_closed(fresh, board: 
     began = time.monotonic()
     pool.close()
     pool.join(DEADLINE)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert board.marks("closed") == [""]
     captured = capfd.readouterr()
     told = captured.out + captured.err
@@ -864,7 +864,15 @@ async def test_a_global_that_is_assigned_anew_reopens_it_outside_of_a_pool(board
     assert (board.marks("open"), board.marks("close")) == (["('a', 1)", "('b', 1)"], ["('a', 1)"])
 
 
-@pytest.mark.parametrize("ended_by", ["asyncio.run(main())", "asyncio.new_event_loop().run_until_complete(main())"])
+@pytest.mark.parametrize(
+    "ended_by",
+    [
+        "asyncio.run(main())",
+        "asyncio.new_event_loop().run_until_complete(main())",
+        # As a kernel's loop at its end: stopped once more than it runs.
+        "loop = asyncio.new_event_loop(); loop.run_until_complete(main()); loop.call_soon(loop.stop)",
+    ],
+)
 def test_a_script_that_used_them_by_hand_ends_without_a_word(tmp_path, ended_by):
     """No task was destroyed, no coroutine ignored anything, under ``-W error``; both sorts are closed."""
     file = script(

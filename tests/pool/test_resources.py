@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from types import FunctionType
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_an_item_that_opens_a_sync_resource_is_let_go_after_the_limit(shelf, ite
 
 async def test_the_old_edition_stays_open_as_long_as_a_job_that_used_it(shelf, item: Item):
     """And is closed when that is gone, though nothing else happens; the job may be noticed gone in any thread."""
-    shelf.set_up(asyncio.get_running_loop(), DEADLINE)
+    shelf.set_up(inside.Home(asyncio.get_running_loop(), copy_context(), DEADLINE))
     log: list[str] = []
     first, second = edited(session, 1, log), edited(session, 2, log)
     assert await first() == 1
@@ -173,7 +174,7 @@ async def test_the_old_edition_stays_open_as_long_as_a_job_that_used_it(shelf, i
 @pytest.mark.parametrize("resource", [session, model], ids=["async", "sync"])
 async def test_an_old_edition_that_nobody_uses_is_closed_before_the_new_one_is_opened(shelf, item: Item, resource):
     """There may be no room for two."""
-    shelf.set_up(asyncio.get_running_loop(), DEADLINE)
+    shelf.set_up(inside.Home(asyncio.get_running_loop(), copy_context(), DEADLINE))
     log: list[str] = []
     for number in range(3):
         item.job = Work()
@@ -184,7 +185,7 @@ async def test_an_old_edition_that_nobody_uses_is_closed_before_the_new_one_is_o
 
 async def test_what_a_resource_needs_stays_open_as_long_as_it_does(shelf, item: Item):
     """An old client keeps the old connection, whatever is used by others."""
-    shelf.set_up(asyncio.get_running_loop(), DEADLINE)
+    shelf.set_up(inside.Home(asyncio.get_running_loop(), copy_context(), DEADLINE))
     log: list[str] = []
     old, new = (edited(client, number, log, model=edited(model, number, log)) for number in (1, 2))
     assert await old() == 1

@@ -54,7 +54,11 @@ def test_workers_tell_who_they_are(fresh, board: Board):
     until(lambda: [info.state for info in pool.snapshot().workers] == ["busy"])
     (worker,) = pool.workers
     assert (worker.info.index, worker.info.in_flight, worker.info.done) == (0, 1, 0)
-    assert repr(worker) == f"<worker 0 (pid {worker.info.pid}) busy, 1 in flight, 0 done>"
+    assert (worker.index, worker.pid, worker.state) == (0, worker.info.pid, "busy")
+    until(lambda: worker.memory, what="its memory was measured")
+    # Its memory stands between them once it was measured.
+    assert repr(worker).startswith(f"<worker 0 (pid {worker.info.pid}) busy, ")
+    assert repr(worker).endswith("1 in flight, 0 done>")
     assert "1 of 2 workers (1 busy) | 1 job>" in repr(pool)
     board.mark("go")
     handle.result(DEADLINE)
@@ -62,7 +66,9 @@ def test_workers_tell_who_they_are(fresh, board: Board):
     assert worker.info.done == 1
     pool.terminate()
     pool.join(DEADLINE)
-    assert worker.info.state == "lost"
+    assert worker.info.state == worker.state == "lost"
+    assert worker.pid == worker.info.pid
+    assert worker.memory is None
     assert "closed" in repr(pool)
 
 
@@ -284,7 +290,7 @@ async def test_leaving_through_an_exception_terminates(board: Board):
     begun = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         await fails()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     (job,) = jobs
     assert job.partial(None)[0] == 0
     with pytest.raises(JobCancelled):
@@ -303,7 +309,7 @@ def test_leaving_with_through_an_exception_terminates(board: Board):
     begun = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         fails()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
 
 
 def test_a_closed_pool_takes_no_new_jobs_and_ends_with_those_it_has(fresh, board: Board):
@@ -342,7 +348,7 @@ def test_terminate_cancels_the_jobs_and_kills_the_workers(fresh, board: Board):
     begun = time.monotonic()
     pool.terminate()
     pool.join(DEADLINE)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
     with pytest.raises(JobCancelled, match="cancelled"):
         job.result(DEADLINE)
 
@@ -409,5 +415,6 @@ def test_a_pool_that_is_dropped_ends_its_workers():
 
     del pool
     registry.last = None
-    gc.collect()
+    with pytest.warns(ResourceWarning, match="was never closed"):
+        gc.collect()
     until(lambda: not mine & children(), what="the dropped pool's workers are gone")

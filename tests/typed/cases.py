@@ -111,3 +111,7 @@ def mistakes(pool: Pool) -> None:
     pool.submit(square, "a")  # type: ignore[call-overload]
     pool.submit(square, 1, 2)  # type: ignore[call-overload]
     aiopool.configure(workers="many")  # type: ignore[arg-type]
+    aiopool.configure(max_memory=1)  # type: ignore[call-arg]
+    Pool(2, idle_timeout=3.0).close()
+    Pool(max_workers=2)  # type: ignore[call-arg]
+    Pool(workers="many")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from aiopool._core import facts as f
 from aiopool._core import policy
 from aiopool._core.books import Books
-from aiopool._core.items import JobBook
+from aiopool._core.items import JobBook, Trial
 from aiopool._core.spread import Spread
 
 
@@ -31,8 +31,6 @@ class Attempts:
         if wait is None:
             wait = policy.backoff(attempt, chance)
         job.attempts[index] = attempt
-        # It has ended, so it kills nobody.
-        job.quarantine.discard(index)
         heapq.heappush(job.rest, (self._books.now + wait, index))
         if not job.paused:
             self._books.wait(job, self._books.now + wait)
@@ -66,16 +64,42 @@ class Attempts:
             self._spread.touch(job)
 
     def rerun(self, job: JobBook, again: Sequence[int]) -> None:
-        """Let these be made into batches once more: suspects alone, the others so that every idle worker gets some."""
+        """Let these be made into batches once more: suspects apart, the others so that every idle worker gets some."""
         job.recoding.update(again)
-        for index in again:
-            if index in job.quarantine:
-                self._books.orders.append(f.Recode(job.id, (index,)))
-        others = sorted(set(again) - job.quarantine)
-        most = max(1, min(job.size_told or 1, -(-len(others) // max(1, len(self._books.idle)))))
+        others = again
+        if job.trials:
+            suspects = [index for index in again if index in job.trials]
+            self._try(job, sorted(suspects))
+            others = tuple(set(again).difference(suspects))
+        others = sorted(others)
+        most = self._most(job, len(others))
         for equals in _by_attempt(job, others):
             for start in range(0, len(equals), most):
                 self._books.orders.append(f.Recode(job.id, tuple(equals[start : start + most])))
+
+    def _most(self, job: JobBook, count: int) -> int:
+        """How many of so many items travel together."""
+        told, idle = job.size_told or 1, min(len(self._books.idle), policy.SHARED_MOST)
+        part = -(-count // max(1, idle))
+        opened = job.opened
+        if idle and not (opened.pinned or opened.concurrency or opened.batch or opened.rate):
+            # Whether these are long or short nobody knows: they may as well wait at one worker and go on to others. Not
+            # where a worker has several lanes: without lanes for all of them they would come back to where they were.
+            told = policy.BATCH_MOST
+        return max(1, min(told, part, self._books.largest))
+
+    def _try(self, job: JobBook, suspects: Sequence[int]) -> None:
+        apart: dict[Trial, list[int]] = {}
+        for index in suspects:
+            apart.setdefault(job.trials[index], []).append(index)
+        for trial, items in apart.items():
+            # Of its own: the others of its group may be at a worker.
+            again = Trial(trial.survived, beside=trial.beside, suspicion=trial.suspicion)
+            if not again.beside:
+                again.until = self._books.now + policy.TRIAL_SECONDS
+                self._books.due(again.until, "suspects")
+            job.trials.update(dict.fromkeys(items, again))
+            self._books.orders.append(f.Recode(job.id, tuple(items)))
 
 
 def _by_attempt(job: JobBook, items: Sequence[int]) -> Iterable[Sequence[int]]:

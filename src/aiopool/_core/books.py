@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 from aiopool._core import facts as f
+from aiopool._core import policy
 from aiopool._core.facts import Kind
 from aiopool._core.items import BatchBook, JobBook, Member
+from aiopool._core.roster import Roster
 from aiopool._core.workers import WorkerBook
 from aiopool.errors import FrameError, InternalError
 
 KINDS: tuple[Kind, Kind] = ("async", "def")
 OTHER: dict[Kind, Kind] = {"async": "def", "def": "async"}
 
-Whose = Literal["workers", "jobs"]
+Whose = Literal["workers", "jobs", "suspects", "idle"]
 
 ALL = 1 << 40
 """More items than a job may have."""
@@ -25,20 +27,25 @@ class Books:
     """Everything that is known, without a will of its own. Its sums make the questions of every moment cheap.
 
     ``need``: items of a kind that could run at once; ``reading``: jobs of a kind that are not read to the end;
-    ``loaded``: workers that hold items of a kind; ``open_singles``: submits of a kind that have not ended;
-    ``waiting`` and ``singles``: jobs and submits with something that has no worker; ``idle``: workers that have
-    nothing; ``waking``: jobs that wait for a time. ``curious`` says that something has happened after which an idle
-    worker may ask others for work, ``changed_sides`` that a worker has ended the last item of a kind for which it is
-    not reserved any more.
+    ``loaded``: workers that hold items of a kind; ``open_singles``: submits of a kind that have not ended; ``waiting``
+    and ``singles``: jobs and submits with something that has no worker; ``idle``: workers that have nothing;
+    ``waking``: jobs that wait for a time; ``spent``: workers that stay and have taken their last, because nobody begins
+    more than ``max_tasks`` items. No batch is larger than ``largest``. ``curious`` says that something has happened
+    after which an idle worker may ask others for work, ``changed_sides`` that a worker has ended the last item of a
+    kind for which it is not reserved any more, or for which another one has waited.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, max_tasks: int | None = None) -> None:
         self.size = size
+        self.max_tasks = max_tasks
+        self.largest = policy.largest_batch(max_tasks)
+        self.spent: dict[int, WorkerBook] = {}
         self.state: Literal["open", "closing", "closed"] = "open"
         self.now = 0.0
         self.orders: list[f.Command] = []
         self.jobs: dict[int, JobBook] = {}
         self.workers: dict[int, WorkerBook] = {}
+        self.roster = Roster()
         self.need: dict[Kind, int] = {"async": 0, "def": 0}
         self.reading: dict[Kind, int] = {"async": 0, "def": 0}
         self.loaded: dict[Kind, int] = {"async": 0, "def": 0}
@@ -113,7 +120,11 @@ class Books:
         self.idle.pop(worker.id, None)
         worker.batches[batch.id] = batch
         batch.sent_at = self.now
-        worker.load += len(batch.items)
+        self.roster.change(worker, len(batch.items))
+        worker.tasks -= len(batch.items)
+        if worker.tasks < self.largest:
+            worker.spent = True
+            self.spent[worker.id] = worker
         worker.singles += job.opened.single
         worker.barren.discard(job.id)
         if job.id in worker.asks:
@@ -126,7 +137,7 @@ class Books:
         """These have ended or left; FrameError, and nothing has changed, where that cannot be."""
         batch.close(positions)
         job = batch.job
-        worker.load -= len(positions)
+        self.roster.change(worker, -len(positions))
         if worker.overdue:
             for position in positions:
                 worker.overdue.pop((batch.id, position), None)
@@ -148,9 +159,23 @@ class Books:
             worker.kind = None
         worker.alone = False
         worker.idle_since = self.now
+        self.free_heir(worker)
         if worker.state == "ready":
             self.idle[worker.id] = worker
             self.curious = True
+
+    def free_heir(self, worker: WorkerBook) -> None:
+        """The worker runs nothing any more: who has its place now may begin what it likes."""
+        if worker.heir is not None:
+            worker.heir.waits_for, worker.heir = None, None
+            self.changed_sides = True
+
+    def forgive(self, worker: WorkerBook, count: int) -> None:
+        """So many of its items it has not begun and will not."""
+        worker.tasks += count
+        if worker.state == "ready" and worker.tasks >= self.largest:
+            worker.spent = False
+            self.spent.pop(worker.id, None)
 
     def release(self, worker: WorkerBook) -> JobBook | None:
         """The worker is not emptied for a job any more; the job."""
@@ -174,8 +199,9 @@ class Books:
         Else it keeps items that belong there, pinned ones and suspects: they would only come back, and two kinds could
         drive each other out of a worker for ever.
         """
+        suspected = {batch.job.id for batch in worker.batches.values() if batch.trial is not None}
         for job in list(worker.jobs.values()):
-            if job.crew[worker.id].out and (for_good or not (job.opened.pinned or worker.alone)):
+            if job.crew[worker.id].out and (for_good or not (job.opened.pinned or job.id in suspected)):
                 self.ask_back(worker, job, ALL)
 
     def wait(self, job: JobBook, time: float) -> None:

@@ -7,8 +7,9 @@ its index there; inside a batch by its position.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from aiopool.frozen import frozen
 
 Kind = Literal["async", "def"]
 How = Literal["done", "failed", "cancelled", "stopped"]
@@ -16,7 +17,7 @@ How = Literal["done", "failed", "cancelled", "stopped"]
 # --- facts: jobs -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobOpened:
     """A new job. ``size`` is None for an unsized input; ``batch`` None lets the ledger choose.
 
@@ -48,7 +49,7 @@ class JobOpened:
     rate: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Supplied:
     """Items of the job, at least one, are ready to be sent as one batch: read from the input, or made once more."""
 
@@ -57,7 +58,7 @@ class Supplied:
     items: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """An item ended before it was sent, or sent again: its argument cannot travel, or reading it raised."""
 
@@ -65,7 +66,7 @@ class Refused:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputEnded:
     """The input has ended; there are ``total`` items in all, those of earlier facts included."""
 
@@ -73,7 +74,7 @@ class InputEnded:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputBroken:
     """Reading the input raised after ``total`` items. They may end; then the job ends as failed."""
 
@@ -81,7 +82,7 @@ class InputBroken:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelAsked:
     """Somebody wants the job to end now."""
 
@@ -89,14 +90,14 @@ class CancelAsked:
     how: Literal["cancelled", "stopped"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PauseAsked:
     """Nothing more of this job shall start."""
 
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResumeAsked:
     """The job may go on."""
 
@@ -106,25 +107,27 @@ class ResumeAsked:
 # --- facts: workers --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerReady:
     """A worker waits for work."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerBroken:
-    """A worker said that it cannot be set up."""
+    """A worker said that it cannot be set up; ``hopeless``: the next one would say the same."""
 
     worker: int
+    hopeless: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerGone:
     """A worker's process has ended and all that it had sent was told before; nothing is told of it after.
 
-    ``running`` are the (batch, position) that had started and not ended; ``stepping`` is the one at work.
+    ``running`` are the (batch, position) that had started and not ended; ``stepping`` is the one at work. With
+    ``frames.ANY_SPOT`` among them, there were too many to tell, and each that it held may have started.
     """
 
     worker: int
@@ -133,7 +136,7 @@ class WorkerGone:
     chance: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finished:
     """Items ended with values; ``seconds`` is what they took together."""
 
@@ -143,7 +146,7 @@ class Finished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ItemFailed:
     """An attempt ended with an error, or had taken too long when it ended.
 
@@ -161,7 +164,7 @@ class ItemFailed:
     chance: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ItemOverdue:
     """An attempt has had its time, and was told to end; the worker has the pool's grace to make it."""
 
@@ -170,21 +173,29 @@ class ItemOverdue:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerAnswered:
     """The answer to SendPing."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class WorkerHeavy:
+    """The worker has more memory than the pool allows one; ``far``: so much more that it shall end at once."""
+
+    worker: int
+    far: bool = False
+
+
+@frozen
 class WorkersOutdated:
     """These workers must take nothing of jobs that open from now on: what they have imported has changed."""
 
     workers: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Returned:
     """The answer to AskBack: these items have not started and will not."""
 
@@ -194,7 +205,7 @@ class Returned:
     positions: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cleared:
     """The answer to CancelOn: the worker holds nothing of the job any more."""
 
@@ -202,7 +213,7 @@ class Cleared:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelHeld:
     """A cancelled job's items have not felt it, and cannot: another job's item holds the worker's loop."""
 
@@ -213,7 +224,7 @@ class CancelHeld:
 # --- facts: the pool -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resized:
     """The pool shall have ``size`` workers; ``Reached(token)`` follows when it has no more than that."""
 
@@ -221,7 +232,7 @@ class Resized:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RestartAsked:
     """Every worker shall be replaced; with ``now`` at once, and its items run again."""
 
@@ -229,32 +240,54 @@ class RestartAsked:
     now: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class WorkerRestartAsked:
+    """This worker, which may be gone, shall be replaced, as by RestartAsked; ``Reached(token)`` follows."""
+
+    worker: int
+    token: int
+    now: bool = False
+
+
+@frozen
+class WarmUpAsked:
+    """So many workers shall be there although nothing is to do, as far as the pool may have them."""
+
+    count: int
+
+
+@frozen
+class StartChanged:
+    """What workers do when they start has changed: where they could not start, they may be able to now."""
+
+
+@frozen
 class CloseAsked:
     """No new jobs; the pool ends when the jobs have."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TerminateAsked:
     """The pool ends now, its jobs are cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimePassed:
     """The moment that WakeAt asked for has come."""
 
 
 Fact = (
     JobOpened | Supplied | Refused | InputEnded | InputBroken | CancelAsked | PauseAsked | ResumeAsked
-    | WorkerReady | WorkerBroken | WorkerGone | WorkerAnswered | WorkersOutdated
+    | WorkerReady | WorkerBroken | WorkerGone | WorkerAnswered | WorkerHeavy | WorkersOutdated
     | Finished | ItemFailed | ItemOverdue | Returned | Cleared | CancelHeld
-    | Resized | RestartAsked | CloseAsked | TerminateAsked | TimePassed
+    | Resized | RestartAsked | WorkerRestartAsked | WarmUpAsked | StartChanged
+    | CloseAsked | TerminateAsked | TimePassed
 )  # fmt: skip
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartWorker:
     """Start a worker for this place of the pool."""
 
@@ -262,7 +295,7 @@ class StartWorker:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendFunction:
     """The worker does not know this job's function yet."""
 
@@ -270,7 +303,7 @@ class SendFunction:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendBatch:
     """The worker shall run this batch, stepping up to ``lanes`` items of the job at a time.
 
@@ -284,7 +317,7 @@ class SendBatch:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendAskBack:
     """The worker shall hand back up to ``count`` items that it has not started."""
 
@@ -293,7 +326,7 @@ class SendAskBack:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelOn:
     """The worker shall drop the job."""
 
@@ -301,7 +334,7 @@ class CancelOn:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ForgetOn:
     """The worker needs the job's function no more."""
 
@@ -309,21 +342,21 @@ class ForgetOn:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendPing:
     """The worker shall say that it is there."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HangUp:
     """The worker has nothing left and shall end."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kill:
     """The worker shall end now. ``why`` is for people."""
 
@@ -331,7 +364,7 @@ class Kill:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Supply:
     """Read the job's input on, up to ``upto`` items in all, in batches of ``size``; ``hungry``: somebody idles.
 
@@ -344,7 +377,7 @@ class Supply:
     hungry: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recode:
     """Make one batch of these items once more: a Supplied follows, or a Refused for those that cannot be."""
 
@@ -352,17 +385,23 @@ class Recode:
     items: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettleLost:
-    """The item ends as WorkerLost, and this worker's death is the reason."""
+    """The item ends as WorkerLost, and this worker's death is the reason.
+
+    ``reason`` is "memory" where the worker was killed because of what this item took of it. ``hopeless``: perhaps it
+    was not to blame, but so many workers have died in a row that nobody is tried again.
+    """
 
     job: int
     index: int
     worker: int
     attempts: int = 1
+    reason: Literal["", "memory"] = ""
+    hopeless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettleFailed:
     """The item ends with the error that its last attempt, which has just been told of, ended with."""
 
@@ -371,7 +410,7 @@ class SettleFailed:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettleTimedOut:
     """The item ends as ItemTimeout: its last attempt was overdue when its worker died, mostly killed for that."""
 
@@ -381,7 +420,7 @@ class SettleTimedOut:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class End:
     """The job has ended. Nothing of it follows. ``retried`` attempts were made beyond the first ones of its items."""
 
@@ -390,26 +429,26 @@ class End:
     retried: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndStartFailed:
     """The job has ended because workers cannot start."""
 
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reached:
     """What the token was given for has been reached."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PoolEnded:
     """The pool is closed and its last worker gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WakeAt:
     """Tell TimePassed at this time, if not before. It replaces the one ordered before, which was for later."""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from operator import sub
+from typing import ClassVar, overload
+
+from aiopool.frozen import frozen
 
 __all__ = [
     "AskBack",
+    "AskStacks",
     "Batch",
+    "Call",
     "Cancel",
     "Dropped",
     "Environment",
@@ -16,25 +21,55 @@ __all__ = [
     "Forget",
     "Frame",
     "Function",
+    "GivenBack",
     "HandedBack",
     "Held",
+    "InARow",
+    "Lent",
     "Modules",
     "Overdue",
     "Ping",
     "Pong",
+    "Put",
     "Ready",
+    "Release",
     "Reported",
     "Results",
     "Setup",
+    "Stacks",
     "StartFailed",
+    "Turned",
+    "mark_of",
+    "spot_of",
 ]
 
 Bytes = bytes | memoryview
 
 MOST_LANES = (1 << 32) - 1
 
+PIPES_CLOSED = 71
+"""The exit code of a worker that finds its pipes closed by an item's code."""
 
-@dataclass(frozen=True, slots=True)
+
+ANY_MARK = (1 << 64) - 1
+"""On a mark page: any item that the worker holds may have begun, there are too many to name them all."""
+
+
+def mark_of(batch: int, position: int) -> int:
+    """How an item is named on a worker's mark page; never 0."""
+    return batch << 32 | position + 1
+
+
+def spot_of(mark: int) -> tuple[int, int]:
+    """The batch and the position that a mark names."""
+    return mark >> 32, (mark & 0xFFFFFFFF) - 1
+
+
+ANY_SPOT = spot_of(ANY_MARK)
+"""What that is as a batch and a position: there is no such item."""
+
+
+@frozen
 class Setup:
     """To a worker, first: how to make its process like the parent's. ``config`` is JSON, ``initializers`` functions."""
 
@@ -43,7 +78,7 @@ class Setup:
     initializers: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Function:
     """To a worker, once a job: the function, and in ``flags`` how to call it.
 
@@ -65,7 +100,7 @@ class Function:
     data: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """To a worker: items to run. ``blobs`` may be empty, then every value is in ``shared``.
 
@@ -82,7 +117,22 @@ class Batch:
     blobs: Sequence[Bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class Call:
+    """To a worker: the function and the only item of a job, as Function and Batch would bring them, in one frame.
+
+    ``flags`` are those of Function, ``arguments`` is a pickle.
+    """
+
+    kind: ClassVar[int] = 10
+    job: int
+    batch: int
+    flags: int
+    function: Bytes
+    arguments: Bytes
+
+
+@frozen
 class AskBack:
     """To a worker: hand back up to ``count`` items of this job that have not started. Answered by HandedBack."""
 
@@ -91,7 +141,7 @@ class AskBack:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancel:
     """To a worker: drop what has not started of this job and cancel what runs. Answered by Dropped."""
 
@@ -99,7 +149,7 @@ class Cancel:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Forget:
     """To a worker: the job has ended, its function is not needed any more."""
 
@@ -107,7 +157,7 @@ class Forget:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Environment:
     """To a worker: make its process like the kernel's is now, before anything that follows. ``data`` is JSON."""
 
@@ -115,14 +165,51 @@ class Environment:
     data: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ping:
-    """To a worker: say that you are there. Answered by Pong."""
+    """To a worker: say that you are there. Answered by Pong, and by Turned when its loop has come round, if ever.
+
+    ``number`` is of the asker's choice; 0 asks for no Turned.
+    """
 
     kind: ClassVar[int] = 8
+    number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class AskStacks:
+    """To a worker: tell where everything stands that runs of this job, 0 for all of it. Answered by Stacks."""
+
+    kind: ClassVar[int] = 9
+    number: int
+    job: int
+
+
+@frozen
+class Put:
+    """To a worker, before what first names it: a value that was put, of ``lengths`` parts, the pickle first.
+
+    They stand at ``offset`` of the pool's shared pages, or, where that is negative, in ``data``. ``shared``: nobody may
+    write there.
+    """
+
+    kind: ClassVar[int] = 12
+    number: int
+    offset: int
+    shared: bool
+    lengths: Sequence[int]
+    data: Bytes
+
+
+@frozen
+class Release:
+    """To a worker: nothing names this value that was put any more."""
+
+    kind: ClassVar[int] = 13
+    number: int
+
+
+@frozen
 class Ready:
     """From a worker: it is set up and waits for work."""
 
@@ -130,7 +217,7 @@ class Ready:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartFailed:
     """From a worker: it could not be set up. ``error`` is an exception as data."""
 
@@ -138,7 +225,41 @@ class StartFailed:
     error: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+class InARow(Sequence[float]):
+    """The seconds of items that ran one right after the other: the moments at which they ended, from ``since`` on.
+
+    So what they took together is known at once. What each took is worked out when somebody asks.
+    """
+
+    __slots__ = ("ends", "since")
+
+    def __init__(self, since: float, ends: Sequence[float]) -> None:
+        self.since = since
+        self.ends = ends
+
+    @property
+    def total(self) -> float:
+        """What all of them took."""
+        return self.ends[-1] - self.since
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[float]:
+        return map(max, repeat(0.0), map(sub, self.ends, chain((self.since,), self.ends)))
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[float]: ...
+    def __getitem__(self, index: int | slice) -> float | Sequence[float]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        at = range(len(self.ends))[index]
+        return max(0.0, self.ends[at] - (self.ends[at - 1] if at else self.since))
+
+
+@frozen
 class Results:
     """From a worker: values, with the seconds each took. ``blobs`` may be empty, then every value is in ``shared``."""
 
@@ -150,18 +271,25 @@ class Results:
     shared: Bytes
     blobs: Sequence[Bytes | None]
 
+    @property
+    def took(self) -> float:
+        """What all of them took together."""
+        return self.seconds.total if type(self.seconds) is InARow else sum(self.seconds)
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Failed:
     """From a worker: one item raised. ``error`` is the exception as data.
 
     MAY_RETRY: the error is one that another attempt may mend. TIMED_OUT: the attempt took too long, whatever it ended
-    with. ``after`` is how many seconds to wait before the next attempt, where the item said so, else negative.
+    with. ``after`` is how many seconds to wait before the next attempt, where the item said so, else negative; LONGEST
+    is some centuries.
     """
 
     kind: ClassVar[int] = 19
     MAY_RETRY: ClassVar[int] = 1
     TIMED_OUT: ClassVar[int] = 2
+    LONGEST: ClassVar[float] = 1e10
     job: int
     batch: int
     position: int
@@ -171,7 +299,7 @@ class Failed:
     error: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HandedBack:
     """From a worker: these have not started and will not. Column by column, ``positions[i]`` is of ``batches[i]``."""
 
@@ -181,7 +309,7 @@ class HandedBack:
     positions: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dropped:
     """From a worker: nothing of the cancelled job is left here."""
 
@@ -189,7 +317,7 @@ class Dropped:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """From a worker: items of the cancelled job cannot feel it yet, because another job's item holds their loop."""
 
@@ -197,7 +325,7 @@ class Held:
     job: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Overdue:
     """From a worker: this attempt has had its time, and was told to end. How it ended follows, unless it is deaf."""
 
@@ -207,14 +335,21 @@ class Overdue:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pong:
-    """From a worker: it is there."""
+    """From a worker: it is there, and its main thread has been inside this item for so many seconds.
+
+    ``batch`` is 0 where it is inside of none.
+    """
 
     kind: ClassVar[int] = 24
+    number: int = 0
+    batch: int = 0
+    position: int = 0
+    seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reported:
     """From a worker: how far an item says it is. ``fraction`` is from 0 to 1, or not a number; ``text`` is UTF-8."""
 
@@ -226,7 +361,7 @@ class Reported:
     text: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Modules:
     """From a worker: files of the user's own modules that it has imported since it last said so. ``data`` is JSON."""
 
@@ -234,7 +369,48 @@ class Modules:
     data: Bytes
 
 
+@frozen
+class Turned:
+    """From a worker: after the Ping of this number its loop took so long to come round."""
+
+    kind: ClassVar[int] = 27
+    number: int
+    seconds: float
+
+
+@frozen
+class Lent:
+    """Either way, before a Batch or Results: parts of some of its blobs stand in the sender's shared pages.
+
+    Column by column: ``places`` among the blobs, and at which ``offsets`` of the file how many bytes, ``lengths``.
+    """
+
+    kind: ClassVar[int] = 29
+    batch: int
+    places: Sequence[int]
+    offsets: Sequence[int]
+    lengths: Sequence[int]
+
+
+@frozen
+class GivenBack:
+    """Either way: what was lent of the receiver's shared pages at these offsets is not looked at any more."""
+
+    kind: ClassVar[int] = 30
+    offsets: Sequence[int]
+
+
+@frozen
+class Stacks:
+    """From a worker: where everything stands. ``data`` is JSON."""
+
+    kind: ClassVar[int] = 28
+    number: int
+    data: Bytes
+
+
 Frame = (
-    Setup | Function | Batch | AskBack | Cancel | Forget | Environment | Ping
+    Setup | Function | Batch | Call | AskBack | AskStacks | Cancel | Forget | Environment | Ping
     | Ready | StartFailed | Results | Failed | HandedBack | Dropped | Held | Overdue | Pong | Reported | Modules
+    | Turned | Stacks | Lent | GivenBack | Put | Release
 )  # fmt: skip

@@ -12,25 +12,57 @@ from aiopool._core.facts import JobOpened, Kind
 from aiopool.errors import FrameError
 
 
+@dataclass(slots=True, eq=False)
+class Suspicion:
+    """Items that ran when a worker died, as job and index, and are held until the first suspect has ended or died.
+
+    ``survived`` is for how many seconds they had run, ``until`` when they go on without a verdict.
+    """
+
+    held: list[tuple[JobBook, int]]
+    survived: float
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """Items of one job that shall run together on a worker that has nothing else: whether it dies of them.
+
+    ``until`` is how long they wait for such a worker; ``beside``: they have waited for long enough, and run beside
+    others. ``suspicion`` is the one of which this is the first suspect.
+    """
+
+    survived: float
+    until: float = math.inf
+    beside: bool = False
+    suspicion: Suspicion | None = None
+
+
 class BatchBook:
     """One batch: which items it names, and which positions of it are still open.
 
     Whoever takes a batch from its first item to its last, as a worker mostly does, costs nothing per item: what is
-    open is a range then, and a set only from the first gap on. ``attempt`` is that of all its items.
+    open is a range then, and a set only from the first gap on. ``attempt`` is that of all its items, ``trial`` says of
+    suspects what they are suspected of.
     """
 
-    __slots__ = ("alone", "attempt", "id", "items", "job", "pending", "sent_at")
+    __slots__ = ("attempt", "id", "items", "job", "pending", "sent_at", "trial")
 
     def __init__(
-        self, batch: int, job: JobBook, items: Sequence[int], *, alone: bool = False, attempt: int = 1
+        self, batch: int, job: JobBook, items: Sequence[int], *, trial: Trial | None = None, attempt: int = 1
     ) -> None:
         self.id = batch
         self.job = job
         self.items = items
         self.pending: range | set[int] = range(len(items))
-        self.alone = alone
+        self.trial = trial
         self.attempt = attempt
         self.sent_at = 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it goes to a worker that has nothing else."""
+        return self.trial is not None and not self.trial.beside
 
     def check(self, positions: Sequence[int]) -> None:
         """Raise FrameError unless each of these is open and named once."""
@@ -94,21 +126,24 @@ class JobBook:
     """What the ledger knows of one job.
 
     ``ready`` and ``alone`` wait for a worker, the second one for a worker that has nothing else. ``recoding`` are
-    items that were at a worker and are being made into batches again, ``quarantine`` those that only run alone,
-    ``losses`` says how often an item was running when a worker died. ``attempts`` says of items that are begun again,
+    items that were at a worker and are being made into batches again. Of those that ran when a worker died ``trials``
+    are suspects, and ``suspended`` in no batch until more is known. ``attempts`` says of items that are begun again,
     or will be, how many attempts have failed; ``rest`` is a heap of when which of them may be begun, ``retried``
     counts those that were. From ``next_at`` on its rate lets it start something. ``held`` is how many lanes are taken
     of the job's concurrency, ``claims`` how many workers are being emptied for it. ``need`` and ``reading`` are its
-    weight, as the pool's sums know it.
+    weight, as the pool's sums know it. ``measured`` is how much ``mean`` weighs, ``came_from`` the worker that a submit
+    was handed back by.
     """
 
     opened: JobOpened
+    id: int = field(init=False)
+    kind: Kind = field(init=False)
     ready: deque[BatchBook] = field(default_factory=deque)
     alone: deque[BatchBook] = field(default_factory=deque)
     crew: dict[int, Member] = field(default_factory=dict)
     recoding: set[int] = field(default_factory=set)
-    quarantine: set[int] = field(default_factory=set)
-    losses: dict[int, int] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    suspended: set[int] = field(default_factory=set)
     attempts: dict[int, int] = field(default_factory=dict)
     rest: list[tuple[float, int]] = field(default_factory=list)
     retried: int = 0
@@ -121,6 +156,8 @@ class JobBook:
     failed: int = 0
     total: int | None = None
     mean: float | None = None
+    measured: float = 0.0
+    came_from: int = 0
     size_told: int | None = None
     upto_told: int = 0
     hungry_told: bool = False
@@ -130,15 +167,9 @@ class JobBook:
     need: int = 0
     reading: bool = False
 
-    @property
-    def id(self) -> int:
-        """Its number."""
-        return self.opened.job
-
-    @property
-    def kind(self) -> Kind:
-        """Whether its function is a coroutine function."""
-        return self.opened.kind
+    def __post_init__(self) -> None:
+        """Note what is asked for more often than all the rest."""
+        self.id, self.kind = self.opened.job, self.opened.kind
 
     @property
     def limit(self) -> int:
@@ -158,6 +189,11 @@ class JobBook:
     def complete(self) -> bool:
         """Whether every item of the input has ended."""
         return self.total is not None and self.ended >= self.total
+
+    @property
+    def may_bring_more(self) -> bool:
+        """Whether its input has items that have not been supplied, as far as anybody knows."""
+        return self.reading and (self.opened.size is None or self.supplied < self.opened.size)
 
     @property
     def left(self) -> int:
@@ -224,4 +260,4 @@ class JobBook:
     def measure(self, seconds: float, count: int) -> None:
         """Learn from items that ended how long one takes."""
         if count:
-            self.mean = policy.smoothed(self.mean, seconds, count)
+            self.mean, self.measured = policy.smoothed(self.mean or 0.0, self.measured, seconds, count)

@@ -8,16 +8,18 @@ from aiopool._core.attempts import Attempts
 from aiopool._core.books import ALL, Books
 from aiopool._core.items import BatchBook, JobBook
 from aiopool._core.spread import Spread
+from aiopool._core.suspects import Suspects
 from aiopool._core.workers import WorkerBook
 
 
 class Jobs:
     """Takes in the facts about jobs. ``grace`` is how long a worker may take to drop a job that was cancelled."""
 
-    def __init__(self, books: Books, spread: Spread, attempts: Attempts, *, grace: float) -> None:
+    def __init__(self, books: Books, spread: Spread, attempts: Attempts, suspects: Suspects, *, grace: float) -> None:
         self._books = books
         self._spread = spread
         self._attempts = attempts
+        self._suspects = suspects
         self._grace = grace
 
     def opened(self, fact: f.JobOpened) -> None:
@@ -31,25 +33,33 @@ class Jobs:
             self.end(job, "cancelled")
             return
         books.weigh(job)
-        self._spread.touch(job)
+        if not fact.single:  # Of a submit nothing can be sent before its item is supplied.
+            self._spread.touch(job)
 
     def supplied(self, fact: f.Supplied) -> None:
         """A batch is ready, of items that were read or that run again."""
         job = self._books.jobs.get(fact.job)
         if job is None:
             return
-        alone = fact.items[0] in job.quarantine
-        batch = BatchBook(fact.batch, job, fact.items, alone=alone, attempt=job.begun(fact.items[0]))
-        queue = job.alone if alone else job.ready
+        trial = job.trials.get(fact.items[0])
+        batch = BatchBook(fact.batch, job, fact.items, trial=trial, attempt=job.begun(fact.items[0]))
         if fact.items[0] in job.recoding:
             job.recoding.difference_update(fact.items)
-            # Whoever reads results in order waits for these.
-            queue.appendleft(batch)
+            if batch.alone:
+                job.alone.append(batch)
+            else:
+                # Whoever reads results in order waits for these.
+                job.ready.appendleft(batch)
             self._books.curious = True
         else:
             job.supplied += len(fact.items)
-            queue.append(batch)
+            job.ready.append(batch)
         self._books.weigh(job)
+        if job.opened.single:
+            # In the order in which they come; who has others before him is found by way of the first of them.
+            self._books.line_up(job)
+            if next(iter(self._books.singles[job.kind].values()), job) is not job:
+                return
         self._spread.touch(job)
 
     def refused(self, fact: f.Refused) -> None:
@@ -60,6 +70,7 @@ class Jobs:
         if fact.index in job.recoding:
             job.recoding.discard(fact.index)
             job.attempts.pop(fact.index, None)
+            self._suspects.cleared(job, fact.index)
             self._books.curious = True
         else:
             job.supplied += 1
@@ -154,6 +165,7 @@ class Jobs:
         job.over = True
         del books.jobs[job.id]
         books.waking.pop(job.id, None)
+        self._suspects.forget(job)
         books.open_singles[job.kind] -= job.opened.single
         self._withdraw(job)
         for number, member in job.crew.items():

@@ -10,23 +10,25 @@ item fails or is lost. How it decides, in the order of the questions:
    nobody gets more than an even part.
 3. *Both kinds want workers?* They get what they need, and at least a half each; workers that have to change drain
    first. A kind that waits for longer than a second gets a worker beyond the pool's size.
-4. *A worker idles while another one has items that have not started?* It gets half of them.
-5. *A worker died?* What had not started goes elsewhere. What ran runs again: the item at work alone, the others
-   beside others once more and then alone. Whoever dies alone is lost.
+4. *A worker idles, or most of its lanes do, while another one has items that have not started?* It gets half of them.
+5. *A worker died?* What had not started goes elsewhere. What ran runs again: the item at work first, alone, and only
+   if it proves innocent the others, in halves on workers that have nothing else. Whoever dies alone is lost.
 6. *An attempt failed?* Where another one may mend it, and some are left, the item rests, at no worker, and then runs
    again.
 7. *An item does not end in time?* Its worker told it to. If it does not heed that, the worker is replaced, then killed,
    and so is one that does not even answer: that was the item's attempt, and nobody else's.
 8. *A job has a rate?* A batch goes only to who can begin all of it at once, and only when its time has come.
+9. *A worker has begun as many items as it may, or takes too much memory?* It takes nothing new, and another one its
+   place. If it takes far too much it is killed: for its only item, or for nobody knows which, as in question 5.
 
-Questions 1, 2, 4 and 8 are answered in ``spread``, 3 and 7 in ``team``, 5 in ``deaths``, 6 in ``attempts``; ``jobs``
-tells how a job begins and ends.
+Questions 1, 2, 4 and 8 are answered in ``spread``, 3, 7 and 9 in ``team``, 5 in ``deaths`` and ``suspects``, 6 in
+``attempts``; ``jobs`` tells how a job begins and ends.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiopool._core import facts as f
@@ -34,26 +36,38 @@ from aiopool._core import policy
 from aiopool._core.attempts import Attempts
 from aiopool._core.books import Books
 from aiopool._core.deaths import Deaths
+from aiopool._core.facts import Kind
 from aiopool._core.items import BatchBook, JobBook
 from aiopool._core.jobs import Jobs
 from aiopool._core.spread import Spread
+from aiopool._core.suspects import Suspects
 from aiopool._core.team import Team
 from aiopool._core.workers import WorkerBook
 from aiopool.errors import FrameError
 
 
 class Ledger:
-    """The books of one pool. ``size`` is how many workers it may have; times are in seconds on one monotonic clock."""
+    """The books of one pool. ``size`` is how many workers it may have; times are in seconds on one monotonic clock.
+
+    No worker begins more than ``max_tasks`` items, each attempt counted.
+    """
 
     def __init__(
-        self, size: int, *, start_timeout: float = 60.0, grace: float = 2.0, idle_timeout: float | None = None
+        self,
+        size: int,
+        *,
+        start_timeout: float = 60.0,
+        grace: float = 2.0,
+        idle_timeout: float | None = None,
+        max_tasks: int | None = None,
     ) -> None:
-        self._books = Books(size)
+        self._books = Books(size, max_tasks)
         self._team = Team(self._books, start_timeout=start_timeout, grace=grace, idle_timeout=idle_timeout)
         self._spread = Spread(self._books, self._team)
         self._attempts = Attempts(self._books, self._spread)
-        self._jobs = Jobs(self._books, self._spread, self._attempts, grace=grace)
-        self._deaths = Deaths(self._books, self._jobs, self._attempts)
+        self._suspects = Suspects(self._books, self._spread, self._attempts)
+        self._jobs = Jobs(self._books, self._spread, self._attempts, self._suspects, grace=grace)
+        self._deaths = Deaths(self._books, self._jobs, self._attempts, self._suspects)
         self._handlers: dict[type, Callable[[Any], None]] = {
             f.JobOpened: self._job_opened,
             f.Supplied: self._jobs.supplied,
@@ -70,12 +84,16 @@ class Ledger:
             f.ItemFailed: self._item_failed,
             f.ItemOverdue: self._item_overdue,
             f.WorkerAnswered: self._worker_answered,
+            f.WorkerHeavy: self._worker_heavy,
             f.WorkersOutdated: self._workers_outdated,
             f.Returned: self._returned,
             f.Cleared: self._cleared,
             f.CancelHeld: self._cancel_held,
             f.Resized: self._resized,
             f.RestartAsked: self._restart_asked,
+            f.WorkerRestartAsked: self._worker_restart_asked,
+            f.WarmUpAsked: self._warm_up_asked,
+            f.StartChanged: lambda _: self._team.try_again(),
             f.CloseAsked: self._close_asked,
             f.TerminateAsked: self._terminate_asked,
             f.TimePassed: self._time_passed,
@@ -87,12 +105,44 @@ class Ledger:
         Raises FrameError, and changes nothing, where a worker says what cannot be. Nothing is told of a worker after
         its WorkerGone.
         """
+        return self.tell_all((fact,), now)
+
+    def tell_all(self, facts: Sequence[f.Fact], now: float) -> list[f.Command]:
+        """The same of facts that come together: who gets what is asked once, when all of them are known."""
         books = self._books
         books.now = now
         books.orders = []
-        self._handlers[type(fact)](fact)
+        for fact in facts:
+            self._handlers[type(fact)](fact)
         self._settle()
         return books.orders
+
+    # --- calls that it is not told of --------------------------------------------------------------------------------
+
+    def taker(self, kind: Kind) -> int | None:
+        """The worker that would get a call that came now, if that were all there is to do; else None.
+
+        It would get it at any later moment, too, before which nothing is told. So the call may be sent first and told
+        when somebody tells something, or looks; and if it has ended by then, only :meth:`passed` need be told.
+        """
+        books = self._books
+        if books.state != "open" or books.jobs or books.roster.total or books.max_tasks is not None:
+            return None
+        if not self._team.is_calm:
+            return None
+        return next((worker.id for worker in books.roster if worker.serves(kind)), None)
+
+    def passed(self, number: int, kind: Kind, seconds: float, now: float) -> None:
+        """A call has ended at the worker that :meth:`taker` named; nothing was told since."""
+        _check_seconds(seconds)
+        self._books.now = now
+        worker = self._heard(number)
+        worker.done += 1
+        worker.idle_since = now
+        self._team.try_again()
+        self._deaths.in_a_row = 0
+        if kind == "def":
+            self._spread.learn_single(seconds)
 
     # --- to be looked at ---------------------------------------------------------------------------------------------
 
@@ -124,10 +174,13 @@ class Ledger:
 
     def _settle(self) -> None:
         self._team.dismiss()
-        self._team.staff()
-        if self._team.is_stuck:
-            self._give_up()
-        self._spread.run()
+        while True:
+            self._team.staff()
+            if self._team.is_stuck:
+                self._give_up()
+            self._spread.run()
+            if not (self._books.spent and self._team.renew()):
+                break
         self._team.watch()
         if self._books.state == "closing" and not self._books.jobs:
             self._part()
@@ -169,12 +222,18 @@ class Ledger:
 
     def _worker_broken(self, fact: f.WorkerBroken) -> None:
         worker = self._heard(fact.worker)
-        if worker.state == "starting":
+        if worker.state == "starting" and fact.hopeless:
             self._team.not_started(hopeless=True)
         self._team.kill(worker, "it could not be set up")
 
     def _worker_answered(self, fact: f.WorkerAnswered) -> None:
         self._heard(fact.worker)
+
+    def _worker_heavy(self, fact: f.WorkerHeavy) -> None:
+        # It was seen from outside, perhaps in its last moment.
+        worker = self._books.workers.get(fact.worker)
+        if worker is not None:
+            self._team.heavy(worker, far=fact.far)
 
     def _workers_outdated(self, fact: f.WorkersOutdated) -> None:
         for number in fact.workers:
@@ -191,6 +250,8 @@ class Ledger:
         worker.done += count
         if not job.over:
             self._deaths.in_a_row = 0
+            if batch.trial is not None:
+                self._suspects.ended(batch, fact.positions)
             if batch.attempt > 1:
                 job.settle(batch.indices(fact.positions))
             job.ended += count
@@ -208,6 +269,8 @@ class Ledger:
         batch = self._books.batch(worker, fact.batch)
         _check_seconds(fact.seconds)
         _check_seconds(fact.after or 0.0)
+        if fact.timed_out:
+            _check_timeout(batch)
         self._books.close(worker, batch, (fact.position,))
         job = batch.job
         worker.done += 1
@@ -215,6 +278,7 @@ class Ledger:
             self._deaths.in_a_row = 0
             job.measure(fact.seconds, 1)
             index = batch.items[fact.position]
+            self._suspects.cleared(job, index)
             again = fact.may_retry and self._attempts.try_again(job, index, after=fact.after, chance=fact.chance)
             if not again:
                 self._books.orders.append(f.SettleFailed(job.id, index, job.begun(index)))
@@ -227,6 +291,7 @@ class Ledger:
         batch = worker.batches.get(fact.batch)
         # It may have ended while the worker said so.
         if batch is not None and fact.position in batch.pending:
+            _check_timeout(batch)
             self._jobs.overdue(worker, batch, fact.position)
 
     def _returned(self, fact: f.Returned) -> None:
@@ -241,11 +306,14 @@ class Ledger:
         again: list[int] = []
         for batch, positions in batches:
             self._books.close(worker, batch, positions)
+            self._books.forgive(worker, len(positions))
             again.extend(batch.indices(positions))
         job = self._books.jobs.get(fact.job)
         if job is not None:
             if len(again) < asked:
                 worker.barren.add(job.id)
+            if again and job.opened.single:
+                job.came_from = worker.id
             if again and job.opened.single and worker.state != "dying":
                 # A worker forgets the function of a submit by itself only when it has run it.
                 self._books.orders.append(f.ForgetOn(worker.id, job.id))
@@ -313,8 +381,22 @@ class Ledger:
 
     def _restart_asked(self, fact: f.RestartAsked) -> None:
         self._team.try_again()
-        old = [worker for worker in self._books.workers.values() if worker.state != "starting"]
+        self._replace(list(self._books.workers.values()), fact)
+
+    def _worker_restart_asked(self, fact: f.WorkerRestartAsked) -> None:
+        self._team.try_again()
+        # It may be gone by now.
+        worker = self._books.workers.get(fact.worker)
+        self._replace([worker] if worker is not None else [], fact)
+
+    def _replace(self, workers: Sequence[WorkerBook], fact: f.RestartAsked | f.WorkerRestartAsked) -> None:
+        """One that is starting is new already."""
+        old = [worker for worker in workers if worker.state != "starting"]
         self._team.replace(old, fact.token, now=fact.now)
+
+    def _warm_up_asked(self, fact: f.WarmUpAsked) -> None:
+        if self._books.state == "open":
+            self._team.warm_up(fact.count)
 
     def _close_asked(self, _: f.CloseAsked) -> None:
         if self._books.state == "open":
@@ -334,6 +416,15 @@ class Ledger:
             self._team.tick()
         if "jobs" in come:
             self._attempts.tick()
+        if "idle" in come:
+            self._books.curious = True
+        if "suspects" in come:
+            self._suspects.tick()
+
+
+def _check_timeout(batch: BatchBook) -> None:
+    if batch.job.opened.timeout is None:
+        raise FrameError(f"an item of batch {batch.id} is late, and has no time limit")
 
 
 def _check_seconds(seconds: float) -> None:

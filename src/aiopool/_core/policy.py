@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from aiopool._core.facts import Kind
 
 QUEUED_SECONDS = 0.1
@@ -10,12 +12,40 @@ QUEUED_SECONDS = 0.1
 BATCH_SECONDS = 0.02
 """Work in one batch, in seconds: long enough that a frame's cost vanishes, short enough to balance."""
 
+SERVE_SECONDS = 2e-4
+"""How much of its time the pool's own thread may spend on one batch: twice what it needs.
+
+More workers must have larger batches, or they would wait for that thread.
+"""
+
+PARTS = 4
+"""In how many batches for each worker a short input is cut, where that thread can serve as many."""
+
+SHARED_MOST = 8
+"""Among so many at most it is shared what has come back: they may be asked for some of it in their turn."""
+
+WIDE = 64
+"""So many workers are many."""
+
+GROWING_MOST = 16
+"""So many batches at most are read ahead while they grow, or while nobody knows how long items take."""
+
 BATCH_MOST = 4096
-QUEUED_MOST = 16384
+QUEUED_MOST = 32768
 UNLIMITED = 1 << 40
+
+MEASURED_MOST = 32
+MEASURED_KEPT = 0.8
+"""How much a batch weighs at most, in items, when it is learnt how long they take, and how much of what was known."""
 
 GROWTH = 8
 """By how much a batch may outgrow the one before it: what was measured first is a single, perhaps odd, item."""
+
+UNREAD_MOST = 32
+"""In so many batches for each worker at most is read what may be read already: one item can make all look long."""
+
+LOOK_SECONDS = 2e-5
+"""How long it takes at most, for each worker of many, until they are looked through again for work to take over."""
 
 DRAIN_SECONDS = 1.0
 """How long a job waits for a worker of the other kind to drain before one beyond the pool's size is started."""
@@ -45,10 +75,34 @@ BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
 
 START_FAILURES = 3
-"""Workers in a row that died while starting, before the pool gives up."""
+"""Workers in a row that died while starting, or took too much memory with nothing begun, before the pool gives up."""
 
 DEATHS = 10
-"""Deaths in a row between which no item ended; after that nobody gets another chance."""
+"""Deaths in a row between which no item ended, and which narrowed no set of suspects.
+
+Whatever is sent after that gets no other chance.
+"""
+
+VERDICT_SECONDS = 1.5
+"""How long those that ran beside the first suspect wait for what becomes of it, and a worker keeps to suspects.
+
+Who kills its worker mostly does so at once: it crashes at a line that it comes to within a second. So two deaths find
+it, as a rule, and while the others wait nobody else's work does. Longer than that nobody should wait for a suspect that
+may be an innocent item of an hour, and to go on without its verdict costs little: the others run in halves then, and
+are merely more careful than they need be.
+"""
+
+SURVIVED_MOST = 60.0
+"""How much of the time that suspects had lived through is added to that for which they have a worker for themselves.
+
+Who killed at its fortieth second may need forty again. But others may want the worker.
+"""
+
+TRIAL_SECONDS = 10.0
+"""How long suspects wait for an empty worker, before they run beside others after all: one may take an hour to empty.
+
+Mostly there is one, because their death has left a place; it takes as long as a process takes to start.
+"""
 
 
 def queued(kind: Kind, share: int, mean: float | None) -> int:
@@ -65,19 +119,41 @@ def batch_size(kind: Kind, *, share: int, width: int, size: int | None, mean: fl
     """How many items should travel in one frame to one of ``width`` workers, each of which steps ``share`` at a time.
 
     Unmeasured ``def`` items travel alone, because each may take minutes. Unmeasured coroutines travel in parts of
-    their lanes, so that many start at once. Measured ones travel by the time they take (Little's law: a worker with
-    ``share`` lanes ends ``share / mean`` items a second). A short input is cut fine enough for every worker to get
-    several parts.
+    their lanes, so that many start at once, and lanes that others give up are soon used; where there are very many
+    workers, in one. Measured ones travel by the time they take (Little's law: a worker with ``share`` lanes ends
+    ``share / mean`` items a second). A short input is cut fine enough for every worker to get several parts.
     """
+    parts: float = PARTS
     if mean is None:
-        best = 1 if kind == "def" else max(1, min(256, share // 4))
+        best = 1 if kind == "def" else max(1, min(256, share // max(1, min(PARTS, WIDE // width))))
     else:
-        best = int(BATCH_SECONDS * share / max(mean, 1e-7))
+        rate, busy = share / max(mean, 1e-7), SERVE_SECONDS * width
+        best = int(rate * max(BATCH_SECONDS, busy))
         if before is not None:
             best = min(best, before * GROWTH)
+        if size is not None:
+            parts = max(1.0, min(PARTS, size / (rate * width) / busy))
     if size is not None:
-        best = min(best, -(-size // (4 * width)))
+        best = min(best, math.ceil(size / (parts * width)))
     return max(1, min(BATCH_MOST, best))
+
+
+def look_again(workers: int) -> float:
+    """How long whoever idles waits until others are looked through for work again. Few of them are, at any time.
+
+    Among many there is one that idles with every batch that ends: to look at all others for each would cost more than
+    the batches, while what they hold ends by itself.
+    """
+    return LOOK_SECONDS * workers if workers >= WIDE else 0.0
+
+
+def largest_batch(max_tasks: int | None) -> int:
+    """How many items may travel together to a worker that begins no more than ``max_tasks``.
+
+    Whoever may not take that many has taken its last, so an eighth of what it may begin is forgone at most, and
+    nothing where it may begin few.
+    """
+    return UNLIMITED if max_tasks is None else max(1, max_tasks // 8)
 
 
 def rated_size(rate: float, share: int) -> int:
@@ -100,7 +176,13 @@ def backoff(attempt: int, chance: float) -> float:
     return chance * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(attempt - 1, 60))
 
 
-def smoothed(mean: float | None, seconds: float, count: int) -> float:
-    """The moving mean of seconds per item after ``count`` more took ``seconds`` together."""
-    latest = seconds / count
-    return latest if mean is None else 0.7 * mean + 0.3 * latest
+def smoothed(mean: float, weight: float, seconds: float, count: int) -> tuple[float, float]:
+    """The moving mean of seconds per item, and its weight, after ``count`` more took ``seconds`` together.
+
+    It begins with no weight. More items weigh more, or a long one among many short ones would make every batch small;
+    but no more than MEASURED_MOST, or a few long ones behind thousands of short ones would long be taken for short. One
+    item makes less of what was known be forgotten than many do, though not as much less as there are fewer.
+    """
+    more = min(count, MEASURED_MOST)
+    weight = MEASURED_KEPT ** math.sqrt(more / MEASURED_MOST) * weight + more
+    return mean + (seconds / count - mean) * more / weight, weight

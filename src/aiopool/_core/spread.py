@@ -7,13 +7,14 @@ it is empty.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from aiopool._core import facts as f
 from aiopool._core import policy
 from aiopool._core.books import KINDS, Books
 from aiopool._core.facts import Kind
-from aiopool._core.items import BatchBook, JobBook
+from aiopool._core.items import BatchBook, JobBook, Trial
 from aiopool._core.team import Team
 from aiopool._core.workers import WorkerBook
 
@@ -25,9 +26,12 @@ class Spread:
         self._books = books
         self._team = team
         self._single_mean: float | None = None
+        self._measured = 0.0
         self._touched: dict[int, JobBook] = {}
         self._freed: dict[int, WorkerBook] = {}
         self._ended: list[tuple[WorkerBook, JobBook]] = []
+        self._hungry: dict[int, tuple[WorkerBook, JobBook]] = {}
+        self._looks_at = -math.inf
 
     def touch(self, job: JobBook) -> None:
         """Something of this job may find a worker now, or its input may be read on."""
@@ -52,7 +56,7 @@ class Spread:
 
     def learn_single(self, seconds: float) -> None:
         """A submitted function took so long."""
-        self._single_mean = policy.smoothed(self._single_mean, seconds, 1)
+        self._single_mean, self._measured = policy.smoothed(self._single_mean or 0.0, self._measured, seconds, 1)
 
     def run(self) -> None:
         """Send what can be sent, until nothing more can."""
@@ -73,6 +77,9 @@ class Spread:
         if self._books.curious:
             self._books.curious = False
             self._take_over()
+        while self._hungry:
+            _, (worker, job) = self._hungry.popitem()
+            self._ask_for_more(worker, job)
 
     # --- from a job to workers ---------------------------------------------------------------------------------------
 
@@ -94,7 +101,8 @@ class Spread:
             self._isolate(job)
         if job.opened.single:
             self._books.line_up(job)
-            self._offer_singles(job.kind)
+            if next(iter(self._books.singles[job.kind].values()), None) is job:
+                self._offer_singles(job.kind)  # Else others wait before it, for whom there is nobody.
             return
         if not job.opened.pinned:
             while self._goes(job) and self._has_lanes(job) and (worker := self._best(job)) is not None:
@@ -113,13 +121,17 @@ class Spread:
 
     def _best(self, job: JobBook) -> WorkerBook | None:
         """Of the workers that can begin an item of the job at once, the one with the fewest of it, then of any."""
-        crew, best, least = job.crew, None, (0, 0)
-        for worker in self._books.workers.values():
+        crew, best, least = job.crew, None, 0
+        # Where nobody holds anything else, who holds least has fewest of it; nobody behind a full one has room.
+        sole, full = job.in_flight == self._books.roster.total, self._most_lanes(job)
+        for worker in self._books.roster:
             member = crew.get(worker.id)
-            burden = (member.out if member else 0, worker.load)
-            if (best is None or burden < least) and worker.serves(job.kind) and self._room(worker, job) > 0:
-                best, least = worker, burden
-                if least == (0, 0):
+            out = member.out if member else 0
+            if sole and out >= full:
+                break
+            if (best is None or out < least) and worker.serves(job.kind) and self._room(worker, job) > 0:
+                best, least = worker, out
+                if sole or not out:
                     break
         return best
 
@@ -137,6 +149,11 @@ class Spread:
         if concurrency is None:
             return job.held < self._team.seats[job.kind]
         return job.held + job.claims < concurrency
+
+    def _most_lanes(self, job: JobBook) -> int:
+        """How many of the job's lanes one worker has at most."""
+        concurrency = job.opened.concurrency
+        return 1 if concurrency is None else -(-concurrency // min(self._team.width[job.kind], concurrency))
 
     def _share(self, worker: WorkerBook, job: JobBook) -> int:
         """How many of the job's lanes are for this worker."""
@@ -189,12 +206,26 @@ class Spread:
             self._books.orders.append(f.SendFunction(worker.id, job.id))
         worker.alone = batch.alone
         self._books.enter(worker, batch, lanes)
+        if job.came_from == worker.id and job.kind == "async":
+            # While it waited, whoever had asked for it became the other kind's: it would go to and fro.
+            worker.barren.add(job.id)
+        if batch.trial is not None:
+            self._try(worker, batch.trial)
         self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes, batch.attempt))
         if job.opened.rate is not None:
             job.next_at = policy.next_start(job.next_at, self._books.now, len(batch.items), job.opened.rate)
             self._books.wait(job, job.next_at)
         if job.opened.timeout is not None:
             self._books.due(self._books.now + job.opened.timeout + policy.SILENCE_SECONDS)
+
+    def _try(self, worker: WorkerBook, trial: Trial) -> None:
+        """Suspects are sent: from now on it is waited so long for what becomes of them."""
+        verdict = self._books.now + policy.VERDICT_SECONDS
+        trial.until = math.inf
+        if trial.suspicion is not None:
+            trial.suspicion.until = verdict
+        worker.alone_until = verdict + trial.survived
+        self._books.due(verdict, "suspects")
 
     # --- from a worker to jobs ---------------------------------------------------------------------------------------
 
@@ -210,6 +241,9 @@ class Spread:
                 self.touch(job)
             else:
                 self._feed(job)
+                member = job.crew.get(worker.id)
+                if member is not None and 0 < 2 * member.out <= member.lanes:
+                    self._hungry[worker.id] = worker, job
 
     def _offer_one_to(self, worker: WorkerBook, job: JobBook) -> None:
         """The worker may hold more of this job than it can begin at once: work for a tenth of a second."""
@@ -220,7 +254,7 @@ class Spread:
                 self._send(worker, single.ready.popleft())
                 self._books.line_up(single)
         elif job.ready and not (job.paused or job.over or job.opened.pinned) and worker.serves(job.kind):
-            while self._goes(job) and self._room(worker, job, queue=True) > 0:
+            while self._goes(job) and not worker.spent and self._room(worker, job, queue=True) > 0:
                 self._send(worker, job.ready.popleft())
             if not job.ready:
                 self._books.line_up(job)
@@ -255,12 +289,24 @@ class Spread:
             if worker.load:
                 if not (self._has_lanes(job) and self._claim(worker, job)):
                     break
-            elif self._has_lanes(job) or self.unclaim(job):
+            elif (self._has_lanes(job) or self.unclaim(job)) and self._may_try(worker, job):
                 self._send(worker, job.alone.popleft())
             else:
                 break
-        while job.claims > len(job.alone):
+        self.unclaim_beyond(job)
+
+    def _may_try(self, worker: WorkerBook, job: JobBook) -> bool:
+        """Whether others leave the worker lanes for a whole group: in fewer it would not be seen together."""
+        return job.free_for(worker.id) >= min(self._share(worker, job), len(job.alone[0].items))
+
+    def unclaim_beyond(self, job: JobBook) -> None:
+        """No more workers need become empty for the job than it has batches for."""
+        while job.claims > self._wanted_empty(job):
             self.unclaim(job)
+
+    @staticmethod
+    def _wanted_empty(job: JobBook) -> int:
+        return len(job.alone) + (len(job.ready) if job.opened.pinned else 0)
 
     def _pin(self, job: JobBook) -> None:
         """Send each item of a pinned job to the place of its number, whatever the worker there is reserved for."""
@@ -284,19 +330,24 @@ class Spread:
 
     def _claim(self, worker: WorkerBook, job: JobBook) -> bool:
         """Let the worker become empty for this job; False where enough workers do already."""
-        if job.claims >= len(job.alone) + (len(job.ready) if job.opened.pinned else 0):
+        if job.claims >= self._wanted_empty(job):
             return False
         worker.claim = job
         job.claims += 1
         self._books.drain(worker)
         return True
 
-    # --- an idle worker asks others ----------------------------------------------------------------------------------
+    # --- who has nothing to do asks others ---------------------------------------------------------------------------
 
     def _take_over(self) -> None:
         """Let idle workers have some of what has not started elsewhere; one question at a time."""
+        books = self._books
+        if books.now < self._looks_at:
+            books.due(self._looks_at, "idle")
+            return
+        self._looks_at = books.now + policy.look_again(books.size)
         tried: set[Kind | None] = set()
-        for idle in self._books.idle.values():
+        for idle in books.idle.values():
             if idle.open_minded and idle.reserved not in tried:
                 tried.add(idle.reserved)
                 if self._ask_for(idle):
@@ -304,37 +355,47 @@ class Spread:
 
     def _ask_for(self, idle: WorkerBook) -> bool:
         """Ask the fullest worker that may have something for this one."""
-        victim, wanted = None, None
-        for worker in self._books.workers.values():
-            if worker.load > (victim.load if victim else 1) and worker.open_minded:
-                job = self._spare_job(worker, idle)
-                if job is not None:
-                    victim, wanted = worker, job
-        if victim is None or wanted is None:
-            return False
-        # At least one of its items runs. So many idle workers and the victim itself get the same part each.
-        spare, idlers = min(wanted.crew[victim.id].out, victim.load - 1), len(self._books.idle)
-        self._books.ask_back(victim, wanted, -(-spare * idlers // (idlers + 1)))
-        return True
+        for victim in reversed(self._books.roster):
+            if victim.load <= 1:
+                break
+            if victim.may_give and (job := self._spare_job(victim, idle)) is not None:
+                # At least one of its items runs. So many idle workers and the victim itself get the same part each.
+                spare, idlers = min(job.crew[victim.id].out, victim.load - 1), len(self._books.idle)
+                self._books.ask_back(victim, job, -(-spare * idlers // (idlers + 1)))
+                return True
+        return False
+
+    def _ask_for_more(self, hungry: WorkerBook, job: JobBook) -> None:
+        """Most of its lanes have nothing to do: items that queue elsewhere may do so behind some that take for ever."""
+        if job.in_flight == job.held:
+            return  # Nothing queues anywhere.
+        queues = [(member.out - member.lanes, number) for number, member in job.crew.items() if number != hungry.id]
+        surplus, number = max(queues, default=(0, 0))
+        if surplus <= 0 or job.over or hungry.id not in self._books.workers:
+            return
+        victim = self._books.workers[number]
+        if victim.may_give and hungry.open_minded and self._may_take(hungry, victim, job):
+            self._books.ask_back(victim, job, -(-surplus // 2))
 
     def _spare_job(self, victim: WorkerBook, idle: WorkerBook) -> JobBook | None:
         """The job that came to the victim last and of which it may hold something that has not started."""
-        for job in reversed(victim.jobs.values()):
-            opened = job.opened
-            # What is still to be read, or made into batches again, comes to the idle worker without any asking.
-            read = job.total is not None or opened.size is None
-            if (
-                read
-                and not (job.ready or job.recoding or job.paused or opened.pinned)
-                and job.crew[victim.id].out
-                and not (opened.rate is not None and (job.kind == "async" or job.crew[victim.id].lanes > 1))
-                and job.id not in victim.barren
-                and not victim.asks.get(job.id)
-                and idle.serves(job.kind)
-                and self._room(idle, job) > 0
-            ):
-                return job
-        return None
+        return next((job for job in reversed(victim.jobs.values()) if self._may_take(idle, victim, job)), None)
+
+    def _may_take(self, taker: WorkerBook, victim: WorkerBook, job: JobBook) -> bool:
+        """Whether there is sense in taking items of the job from the victim, as far as it has not started them."""
+        opened = job.opened
+        # What is still to be read, or made into batches again, comes to the other worker without any asking.
+        read = job.total is not None or opened.size is None
+        return (
+            read
+            and not (job.ready or job.recoding or job.paused or opened.pinned)
+            and job.crew[victim.id].out > 0
+            and not (opened.rate is not None and (job.kind == "async" or job.crew[victim.id].lanes > 1))
+            and job.id not in victim.barren
+            and not victim.asks.get(job.id)
+            and taker.serves(job.kind)
+            and self._room(taker, job) > 0
+        )
 
     # --- reading on --------------------------------------------------------------------------------------------------
 
@@ -348,19 +409,35 @@ class Spread:
         size = opened.batch or policy.batch_size(
             job.kind, share=share, width=width, size=opened.size, mean=job.mean, before=job.size_told
         )
+        size = min(size, self._books.largest)
         if opened.rate is not None:
             size = min(size, policy.rated_size(opened.rate, share))
-        ahead, resting = width * (share + policy.queued(job.kind, share, job.mean) + 2 * size), len(job.rest)
+        waiting = policy.queued(job.kind, share, job.mean)
+        spare = 2 * size * width
+        # Where there are few workers a batch of each size is read on the way, and each is a measure for the next.
+        grows = width > policy.GROWTH and job.size_told is not None and size >= policy.GROWTH * job.size_told
+        if opened.batch is None and opened.rate is None:
+            unread = (job.upto_told - job.supplied) // (policy.UNREAD_MOST * width)
+            size = max(size, min(unread, self._books.largest, policy.GROWTH * (job.size_told or 1)))
+            waiting = 0 if grows else min(waiting, policy.GROWTH * size)
+        if grows or job.mean is None:
+            # The next batches are larger, and as quick to send. Items at workers that leave keep nobody else busy.
+            spare = min(spare, policy.GROWING_MOST * size) + job.in_flight - job.held
+        ahead, resting = width * (share + waiting) + spare, len(job.rest)
         if opened.size is None and opened.window is not None:
             ahead = min(ahead, opened.window)
             size = min(size, ahead)
             # Items that rest hold up nobody, but neither may a whole stream of them be kept.
             resting = min(resting, opened.window)
         upto = max(job.upto_told, job.ended + resting + ahead)
-        more = upto - job.upto_told
         hungry = not job.ready and job.in_flight < (opened.concurrency or width)
+        if not hungry and upto - job.upto_told > size:
+            upto -= (upto - job.upto_told) % size  # The rest of a batch would travel by itself.
+        more = upto - job.upto_told
         # Less than a batch more is worth an order only if somebody waits and everything that was allowed has come.
         starved = hungry and more > 0 and job.upto_told - job.supplied < size
-        if more >= size or starved or hungry != job.hungry_told:
+        # What has been allowed, but not read, is read in batches that are right by now.
+        told = job.size_told or size
+        if more >= size or starved or hungry != job.hungry_told or not told <= 2 * size <= 4 * told:
             job.size_told, job.upto_told, job.hungry_told = size, upto, hungry
             self._books.orders.append(f.Supply(job.id, upto, size, hungry))

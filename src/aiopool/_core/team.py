@@ -17,6 +17,9 @@ from aiopool._core.books import KINDS, OTHER, Books
 from aiopool._core.facts import Kind
 from aiopool._core.workers import State, WorkerBook
 
+_AS_EVER = (None, 0, 0)
+"""How workers are arranged while the kinds are not in each other's way."""
+
 
 class Team:
     """The workers as a whole.
@@ -42,15 +45,23 @@ class Team:
         self._arranged: tuple[int | None, ...] = (None, 0, 0)
         self._stalled: dict[Kind, float] = {}
         self._start_failures = 0
+        self._unfit = 0
+        self._succeeded: dict[int, WorkerBook] = {}
         self._tokens: dict[int, set[int]] = {}
 
     # --- coming ------------------------------------------------------------------------------------------------------
 
     def staff(self) -> None:
         """Start workers while there is more work than workers, and places are free."""
-        missing = self._wanted - self._count
-        if missing > 0 and self._start_failures < policy.START_FAILURES:
-            self._start_own(missing)
+        self._have(self._wanted)
+
+    def warm_up(self, count: int) -> None:
+        """Start workers before there is work. They go when they have been idle for long enough, like any other."""
+        self._have(min(self._books.size, count))
+
+    def _have(self, count: int) -> None:
+        if count > self._count and not self.is_hopeless:
+            self._start_own(count - self._count)
 
     @property
     def _wanted(self) -> int:
@@ -70,6 +81,9 @@ class Team:
         worker = WorkerBook(
             next(self._numbers), index, extra=extra_for is not None, reserved=extra_for, started_at=books.now
         )
+        if books.max_tasks is not None:
+            worker.tasks = books.max_tasks
+            self._inherit(worker)
         books.workers[worker.id] = worker
         books.orders.append(f.StartWorker(worker.id, index))
         books.due(books.now + self._start_timeout)
@@ -82,6 +96,7 @@ class Team:
         worker.state = "ready"
         worker.idle_since = self._books.now
         self._books.idle[worker.id] = worker
+        self._books.roster.add(worker)
         self._books.curious = True
         self._changed = True
 
@@ -91,12 +106,17 @@ class Team:
 
     def try_again(self) -> None:
         """Something has changed: workers may be able to start."""
-        self._start_failures = 0
+        self._start_failures = self._unfit = 0
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no more workers are started: those that were came to nothing."""
+        return max(self._start_failures, self._unfit) >= policy.START_FAILURES
 
     @property
     def is_stuck(self) -> bool:
         """Whether there is no worker, and none can be started."""
-        return self._start_failures >= policy.START_FAILURES and not self._count
+        return self.is_hopeless and not self._count
 
     # --- going -------------------------------------------------------------------------------------------------------
 
@@ -121,10 +141,34 @@ class Team:
             self._leave(worker, "dying")
             self._books.orders.append(f.Kill(worker.id, why))
 
+    def heavy(self, worker: WorkerBook, *, far: bool) -> None:
+        """The worker takes too much memory: another one shall do its work, and ``far``: at once.
+
+        Where it has begun nothing, the next one would take as much: that is a worker that cannot start.
+        """
+        if worker.state == "dying":
+            return
+        if worker.state == "ready" and not (worker.done or worker.load):
+            self._unfit += 1
+        if worker.state == "starting":
+            self.not_started()
+            self.kill(worker, "it did not start within the memory that a worker may take")
+        elif far:
+            worker.heavy = True
+            self.kill(worker, "it took far more memory than a worker may")
+        else:
+            self.retire(worker)
+
     def gone(self, worker: WorkerBook) -> None:
         """The worker has died; what it held is for others to see to."""
         self._leave(worker, "dying")
+        if worker.done:
+            self._unfit = 0
+        self._books.free_heir(worker)
+        if worker.waits_for is not None:
+            worker.waits_for.heir = None
         del self._books.workers[worker.id]
+        self._books.roster.forget(worker)
         if worker.kind is not None:
             self._books.loaded[worker.kind] -= 1
         for left in self._tokens.values():
@@ -143,7 +187,45 @@ class Team:
                     job.forgo(worker.id)
         worker.state = state
         self._books.idle.pop(worker.id, None)
+        self._books.spent.pop(worker.id, None)
+        if state == "dying":
+            self._books.roster.drop(worker)
         self._books.release(worker)
+
+    def renew(self) -> bool:
+        """Let those go that have taken their last item; whether one has gone.
+
+        While there is more to do it goes before its items have ended, so that the one after it is up by then. But no
+        place has more than two.
+        """
+        gone = False
+        for worker in list(self._books.spent.values()):
+            if not worker.load:
+                self.retire(worker)
+                gone = True
+            elif worker.waits_for is None and self._is_more_to_do():
+                # What it has not begun it keeps, as any other worker would, until somebody has nothing to do.
+                self._leave(worker, "retiring")
+                self._succeeded[worker.index] = worker
+                gone = True
+        return gone
+
+    def _is_more_to_do(self) -> bool:
+        """Whether there are more items than workers, and something has not been sent."""
+        left, unsent = 0, any(self._books.is_short(kind) for kind in KINDS)
+        for job in self._books.jobs.values():
+            if not job.paused:
+                left += job.left
+                unsent = unsent or job.may_bring_more
+            if unsent and left > self._count:
+                return True
+        return False
+
+    def _inherit(self, worker: WorkerBook) -> None:
+        """The worker has the place of one that may not have ended yet."""
+        before = self._succeeded.pop(worker.index, None)
+        if before is not None and before.load and before.id in self._books.workers:
+            worker.waits_for, before.heir = before, worker
 
     def resize(self, token: int) -> None:
         """The pool's size has changed: let those go that stand beyond it."""
@@ -174,6 +256,8 @@ class Team:
 
     def arrange(self) -> bool:
         """Reserve workers for the kinds anew, if anything has changed; whether somebody may now take more."""
+        if self._arranged == _AS_EVER and not self._changed and not self._books.changed_sides and self._is_one_sided():
+            return False
         split = self._wanted_split()
         arranged = split, *(self._in_the_way(kind) if split is None else 0 for kind in KINDS)
         if arranged == self._arranged and not self._changed and not self._books.changed_sides:
@@ -191,6 +275,17 @@ class Team:
             self.coming[kind] = sum(worker.state == "starting" for worker in serving)
             self.seats[kind] = sum(worker.reserved in {None, kind} or worker.kind == kind for worker in staying)
         return True
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether workers are arranged, and neither beyond the pool's size nor about to be arranged anew."""
+        unchanged = not (self._changed or self._books.changed_sides)
+        return unchanged and self._arranged == _AS_EVER and not (self._extras or self._stalled)
+
+    def _is_one_sided(self) -> bool:
+        """Whether one kind has neither anything to do nor any worker, so that there is nothing to share."""
+        need, loaded = self._books.need, self._books.loaded
+        return not (need["async"] or loaded["async"]) or not (need["def"] or loaded["def"])
 
     def _in_the_way(self, kind: Kind) -> int:
         """How many workers a kind that has items to send cannot have, because they still run the other one's."""
@@ -261,7 +356,7 @@ class Team:
 
     def dismiss(self) -> None:
         """Let workers beyond the pool's size go when the pool has one of its own for what they do."""
-        for kind, extra in list(self._extras.items()):
+        for kind, extra in list(self._extras.items()) if self._extras else ():
             if self._has_one_for(kind):
                 self.retire(extra)
 
@@ -276,7 +371,7 @@ class Team:
         books = self._books
         if any(worker.staying and worker.suits(kind) for worker in books.workers.values()):
             return
-        if self._start_failures >= policy.START_FAILURES:
+        if self.is_hopeless:
             return
         if self._count < books.size:
             self._start_own(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,12 +18,16 @@ class WorkerBook:
     """What the ledger knows of one worker.
 
     ``starting`` becomes ``ready`` when the worker says so; ``retiring`` takes nothing new and hangs up when it is
-    empty; ``dying`` was ordered to end at once. ``extra``: it stands beyond the pool's size.
+    empty; ``dying`` was ordered to end at once, ``heavy``: because of its memory. ``extra``: it stands beyond the
+    pool's size.
 
     ``kind`` is that of the items it holds, ``reserved`` the only kind that it may take, ``place`` its number among
-    those that share a job's concurrency. ``alone``: it runs a suspect. ``claim``: it takes nothing until it is empty,
-    and then an item of this job. ``jobs`` are those whose function it knows. ``asks`` are, job by job, the counts of
-    AskBack that it has not answered, ``barren`` the jobs of which it holds nothing that has not started.
+    those that share a job's concurrency. ``alone``: it runs suspects, and nothing else until ``alone_until``.
+    ``claim``: it takes nothing until it is empty, and then an item of this job. ``tasks`` is how many items it may
+    still begin; ``spent``: too few for a batch, so it has taken its last. ``waits_for`` is one that had its place
+    before and runs its last items: no function runs here while one does there. ``jobs`` are those whose function it
+    knows. ``asks`` are, job by job, the counts of AskBack that it has not answered, ``barren`` the jobs of which it
+    holds nothing that has not started.
 
     ``cancelling`` says until when it may take to drop jobs that have ended, ``overdue`` until when items, by batch and
     position, may take to end whose time is over. ``heard_at`` is when it last said anything, ``pinged_at`` when it was
@@ -48,7 +53,13 @@ class WorkerBook:
     heard_at: float = 0.0
     pinged_at: float | None = None
     mute: bool = False
+    heavy: bool = False
+    tasks: float = math.inf
+    spent: bool = False
+    waits_for: WorkerBook | None = None
+    heir: WorkerBook | None = None
     alone: bool = False
+    alone_until: float = math.inf
     claim: JobBook | None = None
     hung_up: bool = False
     started_at: float = 0.0
@@ -82,12 +93,25 @@ class WorkerBook:
     @property
     def open_minded(self) -> bool:
         """Whether it may take anything at all."""
-        return self.state == "ready" and not self.alone and self.claim is None
+        return self.state == "ready" and not (self.alone or self.spent) and self.claim is None
+
+    @property
+    def may_give(self) -> bool:
+        """Whether what has not started there may go elsewhere. One that has taken its last may keep others waiting."""
+        return self.open_minded or (self.spent and not self.alone and not self.hung_up and self.state != "dying")
 
     def suits(self, kind: Kind) -> bool:
         """Whether it neither holds nor is reserved for the other kind."""
         return (self.kind is None or self.kind == kind) and (self.reserved is None or self.reserved == kind)
 
     def serves(self, kind: Kind) -> bool:
-        """Whether an item of this kind may be sent to it, room aside."""
-        return self.state == "ready" and not self.alone and self.claim is None and self.suits(kind)
+        """Whether an item of this kind may be sent to it, room aside.
+
+        Not before it has dropped what was cancelled: C code that holds it would hold what is sent now, too.
+        """
+        free = self.open_minded and not self.cancelling and not (kind == "def" and self._is_kept_waiting)
+        return free and self.suits(kind)
+
+    @property
+    def _is_kept_waiting(self) -> bool:
+        return self.waits_for is not None and self.waits_for.kind == "def"

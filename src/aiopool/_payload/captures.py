@@ -47,13 +47,24 @@ def warn_of_captures(name: str, fn: object, size_of: Callable[[object], int]) ->
     many = len(new) > 1
     warnings.warn(
         f"`{name}` uses {', '.join(capture.told for capture in new)}, which {'are' if many else 'is'} sent to every "
-        f"worker with each job. Make `{first}` an argument of the function and put it once "
-        f"(ref = aiopool.get_pool().put({first}); pmap(functools.partial({name}, {first}=ref), data)), or load it in "
-        "the worker, in a function with @aiopool.per_worker above it.",
+        f"worker with each job. {_instead(name, fn, first)}",
         UserWarning,
         stacklevel=_level_of_the_user(),
     )
     _warned.update((name, capture.variable) for capture in new)
+
+
+def _instead(name: str, fn: object, variable: str) -> str:
+    if isinstance(fn, types.FunctionType) and fn.__code__.co_name == "<module>":  # The body of a cell.
+        return (
+            f"Put it once (ref = aiopool.get_pool().put({variable})) and use `ref` in the body, where it is the value; "
+            f"or load it in the workers, in a cell with %%aiopool --all."
+        )
+    return (
+        f"Make `{variable}` an argument of the function and put it once (ref = aiopool.get_pool().put({variable}); "
+        f"pmap(functools.partial({name}, {variable}=ref), data)), or load it in the worker, in a function with "
+        f"@aiopool.per_worker above it."
+    )
 
 
 def _captures(fn: object, size_of: Callable[[object], int]) -> Iterator[_Capture]:

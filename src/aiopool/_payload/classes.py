@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import os
 import pickle
 import threading
 import types
@@ -34,7 +35,7 @@ from cloudpickle import cloudpickle as innards
 from aiopool._payload import sources
 from aiopool._payload.picklers import Pickler, Reduced, travels_by_value
 
-__all__ = ["Definitions", "FunctionPickler", "HomewardPickler", "InputPickler", "definitions", "new_epoch"]
+__all__ = ["Definitions", "FunctionPickler", "HomewardPickler", "InputPickler", "definitions", "new_epoch", "share"]
 
 _KEPT_CLASSES = 1024
 """A class that crossed a border is kept alive, this many at most: what comes later may only name it."""
@@ -56,6 +57,10 @@ _given: weakref.WeakKeyDictionary[type, Stamp] = weakref.WeakKeyDictionary()  # 
 _kept: dict[type, None] = {}
 
 
+# A thread of the parent may have held it when the process forked.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001  # as logging does
+
+
 def _named(name: str) -> type | None:
     found: type | None = innards._DYNAMIC_CLASS_TRACKER_BY_ID.get(name)  # noqa: SLF001
     return found
@@ -64,6 +69,19 @@ def _named(name: str) -> type | None:
 def _name(cls: type) -> str:
     found: str = innards._get_or_create_tracker_id(cls)  # noqa: SLF001
     return found
+
+
+def share(cls: type, name: str) -> None:
+    """Other processes make this class from the same lines: under this name it is one class for all of them.
+
+    One that has come from elsewhere has a name already. Classes within it are shared with it.
+    """
+    if cls in innards._DYNAMIC_CLASS_TRACKER_BY_CLASS or not travels_by_value(cls):  # noqa: SLF001
+        return
+    innards._lookup_class_or_track(name, cls)  # noqa: SLF001
+    for inner in list(vars(cls).values()):
+        if issubclass(type(inner), type) and inner.__qualname__ == f"{cls.__qualname__}.{inner.__name__}":
+            share(inner, f"{name}.{inner.__name__}")
 
 
 def _keep(cls: type) -> None:
@@ -160,12 +178,18 @@ class _HomewardDefinitions(Definitions):
 
 
 _numbers = itertools.count(1)
-_epoch = Definitions(0)
+_epoch: Definitions | None = None
 
 
 def definitions() -> Definitions:
     """Those of the job that was started last. A change of a class after that shows with the next job."""
-    return _epoch
+    return _epoch or new_epoch()
+
+
+def end_epoch() -> None:
+    """A job starts whose function brings no classes: they are read anew when first one is asked for."""
+    global _epoch  # noqa: PLW0603
+    _epoch = None
 
 
 def new_epoch() -> Definitions:
@@ -184,8 +208,10 @@ class FunctionPickler(Pickler):
     ``classes`` fills with the ids of those.
     """
 
-    def __init__(self, file: Any, known: Definitions) -> None:
-        super().__init__(file)
+    def __init__(
+        self, file: Any, known: Definitions, buffers: Callable[[pickle.PickleBuffer], bool] | None = None
+    ) -> None:
+        super().__init__(file, buffers)
         self.classes: set[str] = set()
         self._known = known
 
@@ -202,8 +228,14 @@ class InputPickler(Pickler):
     The classes in ``named`` are only named: the function came with them.
     """
 
-    def __init__(self, file: Any, known: Definitions, named: AbstractSet[str] = frozenset()) -> None:
-        super().__init__(file)
+    def __init__(
+        self,
+        file: Any,
+        known: Definitions,
+        named: AbstractSet[str] = frozenset(),
+        buffers: Callable[[pickle.PickleBuffer], bool] | None = None,
+    ) -> None:
+        super().__init__(file, buffers)
         self._known = known
         self._named = named
 

@@ -1,8 +1,11 @@
 """An item's exception as data: all that the worker can tell of it, so that the kernel can raise it as it was.
 
-The data is a flat list of records (:class:`_Told`), one for each exception of the chain and of its groups, linked by
+The data is a flat list of records (:class:`Told`), one for each exception of the chain and of its groups, linked by
 number. A record holds text, frames and, where the exception survives a round trip in the worker, a pickle of it; so the
 kernel can always show what happened, even if it cannot rebuild the type.
+
+Behind the pickle, where it takes no notice of it, stands the error's kin (:class:`Kin`): failures are many, and are
+grouped by it as they come, without a look at the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +20,23 @@ from typing import Any, NamedTuple, cast
 
 from aiopool._payload import rebuilding
 from aiopool._payload.kinds import type_name
-from aiopool._payload.tracebacks import Frame, build, is_library, read, user_part
+from aiopool._payload.tracebacks import Frame, build, is_library, last_own, read, user_part
 from aiopool.errors import ItemExited, RemoteError
 
-__all__ = ["EXITS", "dump_error", "load_error", "told"]
+__all__ = [
+    "EXITS",
+    "Kin",
+    "dump_error",
+    "held_in",
+    "kin_in",
+    "kin_of",
+    "load_error",
+    "one_line",
+    "parted",
+    "records_in",
+    "said",
+    "told",
+]
 
 EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration, StopAsyncIteration)
 """Raised as they are, these end or confuse the event loop of whoever waits."""
@@ -29,6 +45,8 @@ _LONGEST_CHAIN = 20
 _MOST_RECORDS = 256
 _LONGEST_TEXT = 64 * 1024
 _LONGEST_LINE = 200
+_LONGEST_NAME = 1000
+_KIN = b"\0kin"
 
 # The plain descriptors: a class may override these names, forbid to set them (a frozen dataclass), or raise in them.
 _cause = BaseException.__dict__["__cause__"]
@@ -37,7 +55,7 @@ _suppress = BaseException.__dict__["__suppress_context__"]
 _traceback = BaseException.__dict__["__traceback__"]
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
     """One exception. ``cause``, ``context`` and ``members`` are numbers of records; ``exited`` ones are wrapped."""
 
     type_name: str
@@ -53,6 +71,18 @@ class _Told(NamedTuple):
     members: tuple[int, ...] = ()
 
 
+class Kin(NamedTuple):
+    """What failures have in common that are told together: the type, and the user's last line in the traceback.
+
+    The line is the last of all where none is the user's, and 0 where there is none.
+    """
+
+    type_name: str
+    file: str = ""
+    line: int = 0
+    function: str = ""
+
+
 # --- in the worker -------------------------------------------------------------------------------------------------
 
 
@@ -61,11 +91,20 @@ def dump_error(error: BaseException) -> bytes:
     try:
         family = _Family(error)
         records = [family.tell(number) for number in range(len(family.everyone))]
-        return pickle.dumps((records, family.formatted()), protocol=5)
+        return pickle.dumps((records, family.formatted()), protocol=5) + _kin(error)
     except BaseException:  # noqa: BLE001 - hostile beyond what is foreseen; its name is still worth telling
         name = type.__dict__["__qualname__"].__get__(type(error))
-        bare = _Told(name, "(it cannot be shown)", exited=issubclass(type(error), EXITS))
+        bare = Told(name, "(it cannot be shown)", exited=issubclass(type(error), EXITS))
         return pickle.dumps(([bare], f"{name}: (it cannot be shown)\n"), protocol=5)
+
+
+def _kin(error: BaseException) -> bytes:
+    spot = last_own(_traceback.__get__(error))
+    parts = [type_name(error)[:_LONGEST_NAME]]
+    if spot is not None:
+        parts += [spot[0][:_LONGEST_NAME], str(spot[1]), spot[2][:_LONGEST_NAME]]
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return text + len(text).to_bytes(4, "little") + _KIN
 
 
 class _Family:
@@ -100,7 +139,7 @@ class _Family:
     def _number(self, error: BaseException | None) -> int | None:
         return None if error is None else self._numbers.get(id(error))
 
-    def tell(self, number: int) -> _Told:
+    def tell(self, number: int) -> Told:
         error = self.everyone[number]
         text = _text(error)
         notes = _notes(error)
@@ -111,7 +150,7 @@ class _Family:
             notes += (f"({len(all_members) - len(members):,} more exceptions of this group stayed in the worker)",)
         exited = issubclass(type(error), EXITS) and number in self._wrapped
         way, pickled = ("", b"") if exited else rebuilding.take_apart(error, text)
-        return _Told(
+        return Told(
             type_name(error),
             _shortened(text),
             exited,
@@ -198,23 +237,72 @@ def load_error(data: bytes | memoryview) -> BaseException:
         loaded = pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
         if isinstance(loaded, BaseException):
             return loaded  # It was only named, because it never left this process.
-        records, formatted = cast("tuple[list[_Told], str]", loaded)
+        records, formatted = cast("tuple[list[Told], str]", loaded)
         return _Rebuilt(records, formatted).root()
     except BaseException as error:  # noqa: BLE001 - a damaged record must not lose the item
         return RemoteError(f"the item failed, and its error cannot be read: {type_name(error)}: {_text(error)}")
 
 
-def told(data: bytes | memoryview) -> str:
-    """One printable line of at most 200 characters: ``ValueError: boom``. Runs no user's code, and never raises."""
+def kin_in(data: bytes | memoryview) -> bytes:
+    """The kin of an error, as bytes that are equal where it is the same; empty where it never left this process."""
+    if bytes(data[-4:]) != _KIN:
+        return b""
+    return bytes(data[-8 - int.from_bytes(data[-8:-4], "little") : -8])
+
+
+def parted(data: bytes | memoryview) -> tuple[bytes, bytes]:
+    """What was dumped without its kin, and the kin: of many that are kept each would have the same one."""
+    kin = kin_in(data)
+    return bytes(data[: -8 - len(kin)] if kin else data), kin
+
+
+def held_in(data: bytes | memoryview) -> BaseException | None:
+    """The very error, if it never left this process; it may be a user's, and is not asked anything."""
+    try:
+        loaded = pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
+    except Exception:  # noqa: BLE001 - damaged
+        return None
+    return loaded if isinstance(loaded, BaseException) else None
+
+
+def kin_of(kin: bytes) -> Kin:
+    """The kin that :func:`kin_in` has found."""
+    name, *spot = kin.decode("utf-8", "replace").split("\0")
+    if len(spot) != 3 or not spot[1].isdecimal() or len(spot[1]) > 9:
+        return Kin(name)
+    return Kin(name, spot[0], int(spot[1]), spot[2])
+
+
+def records_in(data: bytes | memoryview) -> tuple[Sequence[Told], str]:
+    """The records, and what a plain traceback says. Runs no user's code; it may raise anything if they are damaged.
+
+    An error that never left this process has none.
+    """
+    loaded = pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
+    return ((), "") if isinstance(loaded, BaseException) else cast("tuple[list[Told], str]", loaded)
+
+
+def said(data: bytes | memoryview) -> str:
+    """The type and the message: ``ValueError: boom``. Runs no user's code, and never raises."""
     try:
         loaded = pickle.loads(data)  # noqa: S301 - bytes of our own worker, over an inherited pipe
         if isinstance(loaded, BaseException):  # It never left this process, and neither does what its __str__ does.
             name, text = type_name(loaded), _text(loaded)
         else:
-            name, text = cast("tuple[list[_Told], str]", loaded)[0][0][:2]
+            name, text = cast("tuple[list[Told], str]", loaded)[0][0][:2]
     except BaseException as error:  # noqa: BLE001 - a damaged record; there is still something to say
         return f"an error that cannot be read: {type_name(error)}"
-    line = " ".join(f"{name}: {text}".split()).removesuffix(":")
+    return f"{name}: {text}" if text else name
+
+
+def told(data: bytes | memoryview) -> str:
+    """The same as one printable line of at most 200 characters."""
+    return one_line(said(data)).removesuffix(":")
+
+
+def one_line(text: str) -> str:
+    """A text as one printable line of at most 200 characters."""
+    line = " ".join(text.split())
     line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[: _LONGEST_LINE + 1])
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
 
@@ -222,7 +310,7 @@ def told(data: bytes | memoryview) -> str:
 class _Rebuilt:
     """The exceptions of a list of records, each made once."""
 
-    def __init__(self, records: Sequence[_Told], formatted: str) -> None:
+    def __init__(self, records: Sequence[Told], formatted: str) -> None:
         self._records = records
         self._formatted = formatted
         self._made: dict[int, BaseException] = {}

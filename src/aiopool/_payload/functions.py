@@ -10,25 +10,29 @@ import functools
 import inspect
 import io
 import pickle
+import sys
+import types
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from cloudpickle import cloudpickle as innards
 
 from aiopool._payload import sources
 from aiopool._payload.captures import LARGE, warn_of_captures
-from aiopool._payload.classes import Definitions, FunctionPickler, new_epoch
+from aiopool._payload.classes import Definitions, FunctionPickler, end_epoch, new_epoch
 from aiopool._payload.culprits import blame_function, blame_retry_on, vain_in_function
+from aiopool._payload.loading import Classes
+from aiopool._payload.puts import Flat, Store, Stored
 from aiopool.errors import NotPicklable
 
-__all__ = ["FunctionBlob", "dump_function", "load_function", "load_job", "may_retry"]
+__all__ = ["FunctionBlob", "dump_function", "is_async", "name_of"]
 
-Classes = tuple[type[BaseException], ...]
-
-_NEVER_RETRIED = (NameError, ImportError, SyntaxError, NotPicklable)
-"""What fails once fails every time: the code itself is at fault."""
+BIG = 1_000_000
+"""Bytes of an array from which on it is put by itself where a function uses it."""
 
 _CachedFunction = type(functools.cache(len))
-_mro = type.__dict__["__mro__"]  # The plain descriptor: a metaclass may have its own ideas.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +40,34 @@ class FunctionBlob:
     """A function on its way: ``data`` for :func:`load_job`, the rest for whoever shows or schedules it.
 
     ``classes`` are the ids of the classes of cells that come with it; its job's arguments need not bring them again.
+    It names what was put, ``refs``, as which its big arrays count, too.
     """
 
     data: bytes
     name: str
     is_async: bool
     classes: frozenset[str] = frozenset()
+    refs: tuple[Stored, ...] = ()
 
 
-def dump_function(fn: Callable[..., Any], retry_on: Sequence[type[BaseException]] | None = None) -> FunctionBlob:
+def dump_function(
+    fn: Callable[..., Any], retry_on: Sequence[type[BaseException]] | None = None, store: Store | None = None
+) -> FunctionBlob:
     """Pickle a function as it is now. A job starts with this: classes of cells are read anew for its arguments too.
+
+    Big arrays that it uses are put in the ``store``, where there is one: copied once, and not for each worker.
 
     Raises :class:`~aiopool.errors.NotPicklable`, which names the part that cannot travel and says what to write.
     """
+    if retry_on is None and (named := _named.get(id(fn))) is not None and named.still_stands_for(fn):
+        end_epoch()
+        return named.blob
     name = name_of(fn)
     known = new_epoch()
     stream = io.BytesIO()
-    pickler = FunctionPickler(stream, known)
+    flat = None if store is None else Flat(BIG)
+    pickler = FunctionPickler(stream, known, flat)
+    pickler.store = store
     classes = None if retry_on is None else tuple(retry_on)
     try:
         pickler.dump((fn, classes))
@@ -64,9 +79,58 @@ def dump_function(fn: Callable[..., Any], retry_on: Sequence[type[BaseException]
     if pickler.in_vain and (in_vain := vain_in_function(name, fn)) is not None:
         raise in_vain
     if stream.tell() > LARGE:
-        warn_of_captures(name, fn, lambda part: _size(part, known))
-    lines = pickle.dumps(sources.collect(pickler.files), protocol=5)
-    return FunctionBlob(lines + stream.getvalue(), name, is_async(fn), frozenset(pickler.classes))
+        warn_of_captures(name, fn, lambda part: _size(part, known, None if store is None else Flat(BIG)))
+    lines: object = sources.collect(pickler.files)
+    refs = pickler.refs
+    if store is not None and flat is not None and flat.taken:
+        arrays = store.put(flat.taken, {}, shared=False)
+        lines, refs = (arrays.number, lines), {**refs, arrays.number: arrays}
+    data = pickle.dumps(lines, protocol=5) + stream.getvalue()
+    blob = FunctionBlob(data, name, is_async(fn), frozenset(pickler.classes), tuple(refs.values()))
+    if retry_on is None and type(fn) is types.FunctionType and fn.__module__ in sys.modules:
+        named = _Named(
+            weakref.ref(fn, functools.partial(_forget, id(fn))), sys.modules[fn.__module__], fn.__code__, blob
+        )
+        if named.still_stands_for(fn):
+            _named[id(fn)] = named
+    return blob
+
+
+class _Named(NamedTuple):
+    """A function of a module, which travels as its name, and so as the same bytes as long as it bears that."""
+
+    function: weakref.ref[types.FunctionType]
+    module: types.ModuleType
+    code: types.CodeType
+    blob: FunctionBlob
+
+    def still_stands_for(self, fn: Any) -> bool:
+        """Whether a pickle of it would be the same. Of a module that was run again it is another function's name.
+
+        Its code tells whether it is a coroutine function, unless it bears a mark, as what is marked never comes here.
+        """
+        function: Any = self.function()
+        if function is None or function is not fn:
+            return False
+        name, module = function.__name__, function.__module__
+        return (
+            sys.modules.get(module) is self.module
+            and function.__code__ is self.code
+            and function.__qualname__ == name
+            and not function.__dict__
+            and module != "__main__"
+            and not innards._PICKLE_BY_VALUE_MODULES  # noqa: SLF001 - asked for every function by cloudpickle, too
+            and self.module.__dict__.get(name) is function
+        )
+
+
+_named: dict[int, _Named] = {}
+
+
+def _forget(number: int, gone: weakref.ref[types.FunctionType]) -> None:
+    """The function is gone. Its number may be another one's by now."""
+    if (named := _named.get(number)) is not None and named.function is gone:
+        _named.pop(number, None)
 
 
 def _blame(name: str, fn: object, classes: Classes | None, error: BaseException, known: Definitions) -> NotPicklable:
@@ -80,29 +144,6 @@ def _blame(name: str, fn: object, classes: Classes | None, error: BaseException,
             return blame_function(name, fn, its_own, try_part)
         return blame_retry_on(classes, error, try_part)
     return blame_function(name, fn, error, try_part)
-
-
-def load_function(data: bytes) -> Callable[..., Any]:
-    """Make the function in a worker, with its globals, classes and source lines."""
-    return load_job(data)[0]
-
-
-def load_job(data: bytes) -> tuple[Callable[..., Any], Classes]:
-    """The function, and the classes of the exceptions after which an item may be tried again."""
-    stream = io.BytesIO(data)
-    sources.install(pickle.load(stream))  # noqa: S301 - bytes of our own kernel, over an inherited pipe
-    function, classes = pickle.load(stream)  # noqa: S301
-    return function, (Exception,) if classes is None else classes
-
-
-def may_retry(error: BaseException, retry_on: Classes) -> bool:
-    """Whether an item that raised this may be tried again. Judged as an ``except`` clause does: no user's code is run.
-
-    Never after NameError, ImportError or SyntaxError, nor after a result that cannot travel. That a function or an
-    argument could not be loaded is for the caller to know.
-    """
-    ancestors = _mro.__get__(type(error))
-    return any(cls in ancestors for cls in retry_on) and not any(cls in ancestors for cls in _NEVER_RETRIED)
 
 
 def name_of(fn: Any) -> str:
@@ -123,9 +164,9 @@ def is_async(fn: Any) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
 
 
-def _size(part: object, known: Definitions) -> int:
+def _size(part: object, known: Definitions, flat: Flat | None) -> int:
     sink = _Sink()
-    FunctionPickler(sink, known).dump(part)
+    FunctionPickler(sink, known, flat).dump(part)
     return sink.size
 
 

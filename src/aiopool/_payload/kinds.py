@@ -52,6 +52,7 @@ FUNCTION_ADVICE = {
         "worker, in a function with @aiopool.per_worker above it."
     ),
     "future": "Wait for it first, and use its result.",
+    "exit": "In a notebook it ends the kernel. Write return, or raise an exception, to end the item.",
     "notebook": "It lives in the notebook's kernel. Return a value from the function, and use it here on the results.",
     "pool": "Pools and jobs stay where they were made. Use their results.",
     "": f"Create it inside the function, {_ONCE}.",
@@ -116,6 +117,7 @@ _KINDS = {
     "asyncio.transports.BaseTransport": "loop",
     "asyncio.streams.StreamReader": "loop",
     "asyncio.streams.StreamWriter": "loop",
+    "IPython.core.autocall.ExitAutocall": "exit",
     "IPython.core.interactiveshell.InteractiveShell": "notebook",
     "ipywidgets.widgets.widget.Widget": "notebook",
     "aiopool.pool.Pool": "pool",

@@ -71,7 +71,7 @@ def _(thing: types.MethodType) -> Iterator[Step]:
 
 @parts.register(functools.partial)
 def _(thing: functools.partial[Any]) -> Iterator[Step]:
-    yield "wraps a function", thing.func
+    yield "", thing.func  # Whose name it bears; and whoever passes an initializer has made no partial.
     yield from ((f"is given argument {number}", value) for number, value in enumerate(thing.args, 1))
     yield from ((f"is given the argument `{name}`", value) for name, value in thing.keywords.items())
 

@@ -18,12 +18,18 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle
 from cloudpickle import cloudpickle as innards
 
-__all__ = ["COPIED_IN_VAIN", "Pickler", "find_globals_of_class_bodies", "travels_by_value"]
+from aiopool._payload.known import value_of
+
+if TYPE_CHECKING:
+    from aiopool._payload.puts import Store, Stored
+
+__all__ = ["COPIED_IN_VAIN", "Pickler", "find_globals_of_class_bodies", "name_by_number", "travels_by_value"]
 
 Reduced = Any  # What a reducer may return: a tuple of two to six parts, a name, or NotImplemented.
 
@@ -52,15 +58,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
 
     ``files`` fills with the names of the source files of all code that travels by value, each with the globals that
     :mod:`linecache` may need to find its lines. ``in_vain`` tells that something was met whose copy is of no use.
+    Where there is a ``store``, what was put there is only named, and ``refs`` fills with it.
     """
 
     # In C, a dict is looked up ten times faster than cloudpickle's ChainMap; `reducer_override` asks the other half.
     dispatch_table = copyreg.dispatch_table
 
-    def __init__(self, file: Any) -> None:
-        super().__init__(file, protocol=5)
+    def __init__(self, file: Any, buffers: Callable[[PickleBuffer], bool] | None = None) -> None:
+        """``buffers``, where there is one, keeps out of the pickle what it does not return True for."""
+        super().__init__(file, protocol=5, buffer_callback=buffers)
         self.files: dict[str, dict[str, Any]] = {}
         self.in_vain = False
+        self.store: Store | None = None
+        self.refs: dict[int, Stored] = {}
 
     def reduce_class(self, cls: type) -> Reduced:
         """How a class that the other side cannot import travels."""
@@ -74,7 +84,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             self.in_vain = True
             return NotImplemented
         if reduce is not None:
-            return reduce(obj)
+            return self._numbered(obj, self.store) if reduce is _by_number and self.store else reduce(obj)
         if issubclass(kind, type):
             if travels_by_value(obj):
                 return self.reduce_class(obj)
@@ -82,6 +92,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         if kind is types.FunctionType:
             return self._function_reduce(obj)
         return NotImplemented
+
+    def _numbered(self, ref: Any, store: Store) -> Reduced:
+        stored = ref.stored_in(store)
+        self.refs[stored.number] = stored
+        return value_of, (stored.number,)
 
     def _dynamic_function_reduce(self, func: types.FunctionType) -> Reduced:
         find_globals_of_class_bodies(func.__code__)
@@ -174,6 +189,16 @@ def _reduce_text_file(obj: io.TextIOWrapper) -> Reduced:
 def _refuse(obj: Any) -> NoReturn:
     """As what cannot be pickled does: an event loop can, once it is closed, and then fails in the worker."""
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
+
+
+def _by_number(ref: Any) -> Reduced:
+    """Stands for refs, which travel as their value where there is no store."""
+    return ref.__reduce__()
+
+
+def name_by_number(kind: type) -> None:
+    """Objects of this class have ``stored_in``: a store's number stands for them."""
+    _REDUCERS[kind] = _by_number
 
 
 def _in_vain(_obj: Any) -> Reduced:

@@ -48,7 +48,7 @@ class References:
 
     def dump_items(self, values: Sequence[object]) -> EncodedItems:
         """Name arguments: all of them together, because none can be refused."""
-        return EncodedItems(self.dump(list(values)), (None,) * len(values), ())
+        return EncodedItems(self.dump(list(values)), (), ())
 
     def take(self, number: int, *, keep: bool) -> object:
         """The value, which is let go unless it is to be kept."""

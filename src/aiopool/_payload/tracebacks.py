@@ -17,13 +17,36 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-__all__ = ["Frame", "build", "is_library", "read", "user_part", "without_library_frames"]
+__all__ = [
+    "Frame",
+    "build",
+    "from_users_line",
+    "is_library",
+    "is_own",
+    "is_plumbing",
+    "last_own",
+    "own",
+    "read",
+    "user_part",
+    "without_library_frames",
+]
 
 _LIBRARY = tuple(
     os.path.dirname(path) + os.sep  # noqa: PTH120 - compared with the file names of code, which are strings
     for path in (os.path.dirname(__file__), cloudpickle.__file__)  # noqa: PTH120
 )
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_PYTHONS_OWN = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - as above
 _MOST_FRAMES = 200
+_PLUMBING = {
+    os.path.join("asyncio", "base_events.py"): {"run_forever", "run_until_complete", "_run_once"},  # noqa: PTH118
+    os.path.join("asyncio", "events.py"): {"_run"},  # noqa: PTH118
+    os.path.join("asyncio", "runners.py"): {"run"},  # noqa: PTH118
+    "nest_asyncio2.py": {"run", "run_forever", "run_until_complete", "_run_once"},
+    "selectors.py": {"select"},
+    "threading.py": {"_bootstrap", "_bootstrap_inner", "run"},
+}
+_PLUMBING_FILES = tuple(os.sep + name for name in _PLUMBING)
 
 
 class Frame(NamedTuple):
@@ -45,6 +68,22 @@ def is_library(filename: str) -> bool:
     return filename.startswith(_LIBRARY)
 
 
+def is_own(filename: str) -> bool:
+    """Whether a file is a user's own: a cell, a script, a module of theirs; nothing that was installed."""
+    return not (
+        is_library(filename)
+        or filename.startswith((_PYTHONS_OWN, "<frozen ", "<__array_function__"))
+        or any(folder in filename for folder in _INSTALLED)
+    )
+
+
+def is_plumbing(filename: str, name: str) -> bool:
+    """Whether a line of a thread's stack only says that a loop turns, or that a thread has begun."""
+    return filename.endswith(_PLUMBING_FILES) and any(
+        name in names for end, names in _PLUMBING.items() if filename.endswith(os.sep + end)
+    )
+
+
 def user_part(tb: types.TracebackType | None) -> types.TracebackType | None:
     """The same traceback without the library's frames; the given one is left alone."""
     kept = []
@@ -56,6 +95,16 @@ def user_part(tb: types.TracebackType | None) -> types.TracebackType | None:
     for each in reversed(kept):
         last = types.TracebackType(last, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return last
+
+
+def from_users_line(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """The same traceback without its outermost frames, as long as they are ours or only say that a loop turns."""
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        if not is_library(code.co_filename) and not is_plumbing(code.co_filename, code.co_name):
+            break
+        tb = tb.tb_next
+    return tb
 
 
 def without_library_frames(error: BaseException) -> BaseException:
@@ -95,6 +144,31 @@ def _read_one(tb: types.TracebackType) -> Frame:
         column,
         end_column,
     )
+
+
+def own(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Those in files of the user's; where there are none, all of them."""
+    return [frame for frame in frames if is_own(frame.filename)] or frames
+
+
+def last_own(tb: types.TracebackType | None) -> tuple[str, int, str] | None:
+    """File, line and function of the user's last line, of the last line of all where none is the user's.
+
+    As ``own(read(tb))[-1]``, but cheap: it is asked of every failure.
+    """
+    found = found_own = None
+    while tb is not None:
+        filename = tb.tb_frame.f_code.co_filename
+        if not is_library(filename):
+            found = tb
+            if is_own(filename):
+                found_own = tb
+        tb = tb.tb_next
+    last = found_own or found
+    if last is None:
+        return None
+    code = last.tb_frame.f_code
+    return code.co_filename, last.tb_lineno or code.co_firstlineno, code.co_name
 
 
 # --- building ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Budget:
         """So many items have been read and pickled."""
         if not count:
             return
-        size = len(encoded.shared) + sum([len(blob) for blob in encoded.blobs if blob is not None])
+        size = encoded.in_pages + len(encoded.shared) + sum([len(blob) for blob in encoded.blobs if blob is not None])
         self._mean = size / count if not self._taken else (self._mean + size / count) / 2
         self._taken += count
 

@@ -6,35 +6,52 @@ Everything here runs on the pool's own thread, but for the few methods that say 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aiopool import _payload
 from aiopool._core import facts as f
 from aiopool._core import frames
+from aiopool._core.items import BatchBook
 from aiopool._core.ledger import Ledger
 from aiopool._runtime import environment
+from aiopool._runtime.arrivals import Segment
+from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
-from aiopool._runtime.feeder import Feeder, Recoder
-from aiopool._runtime.machine import usable_cores
+from aiopool._runtime.express import Express, Looked
+from aiopool._runtime.feeder import Feeder
+from aiopool._runtime.inlet import Inlet
+from aiopool._runtime.inquiry import Inquiry
+from aiopool._runtime.labelling import Labeller
+from aiopool._runtime.lending import Lending
 from aiopool._runtime.modules import Modules
+from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.proxy import WorkerProxy
-from aiopool._runtime.results import Ending, Results, Segment
-from aiopool._runtime.runs import JobSpec, Run, Runs, on_surface
+from aiopool._runtime.recoder import Recoder
+from aiopool._runtime.results import Ending, Results
+from aiopool._runtime.runs import JobSpec, Run, Runs
+from aiopool._runtime.starts import Customs, Starts
 from aiopool._runtime.thread import IOThread
+from aiopool._runtime.timeline import Timeline
+from aiopool._runtime.views import Views
+from aiopool._runtime.vitals import Vitals
+from aiopool._runtime.voices import Voices
 from aiopool.engines.base import Engine
 from aiopool.errors import AiopoolError, FrameError, InternalError
 from aiopool.options import PoolOptions
-from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo, WorkerState
+from aiopool.stacks import Stacks
+from aiopool.surfaces import View
+from aiopool.telemetry import JobSnapshot, PoolSnapshot, WorkerInfo
 
 log = logging.getLogger("aiopool")
 
 PART_SECONDS = 3.0
 """How long a worker without work may take to end by itself once the pool has hung up."""
+
+_job_ids = itertools.count(1)
+"""Of all pools: among ``aiopool.jobs()`` a number is that of one job."""
 
 
 class Driver:
@@ -55,34 +72,62 @@ class Driver:
             start_timeout=options.start_timeout,
             grace=options.grace,
             idle_timeout=options.idle_timeout,
+            max_tasks=options.max_tasks_per_worker,
         )
-        self._initializers = initializers
-        self._io = io or IOThread(options.name)
-        if io is None:
+        self._customs = Customs.of(initializers)
+        own = None
+        try:
+            if io is None:
+                own = io = IOThread(options.name)
+            self._io = io
+            self._furnish(make_engine, alone=own is not None)
+        except BaseException:
+            # Stop may come at any line, and nobody else knows the thread yet.
+            if own is not None:
+                own.stop()
+            raise
+
+    def _furnish(self, make_engine: Callable[[Any], Engine], *, alone: bool) -> None:
+        if alone:
             self._io.loop.set_exception_handler(self._on_internal_error)
         self._engine = make_engine(self._io.loop)
-        self._recoder = Recoder(self)
+        self.lending = Lending(self._io, self._engine.files)
+        self._inlet = Inlet(self._io, lambda: self._runs)
+        self._recoder = Recoder(self._inlet)
         self._workers: dict[int, WorkerProxy] = {}
-        self._runs = Runs(self._io.loop, self._recoder, self._tell, self._picture_job)
+        self._labeller = Labeller()
+        timeline = Timeline()
+        self._views = Views(self._io.loop, lambda: self._pictures.glance(), timeline.since)  # noqa: PLW0108 - made below
+        self._runs = Runs(self._io.loop, self._recoder, self._tell, self._views, self._labeller)
         self._feeders: dict[int, Feeder] = {}
         self._modules = Modules()
-        self._job_ids = itertools.count(1)
         self._tokens = itertools.count(1)
         self._reached: dict[int, Results] = {}
         # Of its own: it spreads retries in time, and must not disturb what a user draws from a seeded `random`.
         self._chance = random.Random().random  # noqa: S311
+        looked = Looked(self._ledger, lambda: self._express.settle())  # noqa: PLW0108 - made below
+        self._voices = Voices(self._runs, looked.workers)
         self._endings = Endings(self._runs, self._workers, self._feeders)
+        limit = self.options.max_memory_per_worker
+        self._vitals = Vitals(self._io.loop, self._workers, looked.workers, self._tell, limit)
+        self._starts = Starts(self._io.loop, self._engine, self.options, self._customs, self._endings, self._vitals)
+        self._pictures = Pictures(
+            self.options.name, looked, self._workers, self._runs, self._vitals, self._labeller, timeline
+        )
+        self.inquiry = Inquiry(self._io, self._workers, looked.workers, self._runs.names, self._vitals.picture)
+        self._dispatch = Dispatch(self._runs, self._workers, self._vitals)
+        self._express = Express(self._io.loop, self._ledger, self._runs, self._dispatch, self._vitals)
         self._failing = False
         self._alarm: Any = None
         self._carrying: dict[type, Callable[[Any], None]] = {
             f.StartWorker: self._start_worker,
-            f.SendFunction: self._send_function,
-            f.SendBatch: self._send_batch,
+            f.SendFunction: self._dispatch.send_function,
+            f.SendBatch: self._dispatch.send_batch,
             f.SendAskBack: lambda order: self._send(order.worker, frames.AskBack(order.job, order.count)),
             f.CancelOn: lambda order: self._send(order.worker, frames.Cancel(order.job)),
             f.ForgetOn: lambda order: self._send(order.worker, frames.Forget(order.job)),
             f.HangUp: self._hang_up,
-            f.Kill: self._kill,
+            f.Kill: lambda order: self._workers[order.worker].kill(order.why),
             f.Supply: self._runs.supply,
             f.Recode: self._runs.recode,
             f.SendPing: lambda order: self._send(order.worker, frames.Ping()),
@@ -108,27 +153,35 @@ class Driver:
             frames.Held: lambda worker, frame: self._tell(f.CancelHeld(worker.id, frame.job)),
             frames.Overdue: lambda worker, frame: self._tell(f.ItemOverdue(worker.id, frame.batch, frame.position)),
             frames.Modules: lambda worker, frame: self._modules.note(worker.id, bytes(frame.data)),
-            frames.Pong: lambda worker, _: self._tell(f.WorkerAnswered(worker.id)),
-            frames.Reported: lambda worker, frame: worker.take_report(frame.fraction, bytes(frame.text)),
+            frames.Pong: self._vitals.answered,
+            frames.Turned: self._vitals.turned,
+            frames.Stacks: self.inquiry.take,
+            frames.Lent: lambda worker, frame: worker.desk.expect(frame),
+            frames.GivenBack: lambda worker, frame: worker.desk.take_back(frame),
+            frames.Reported: WorkerProxy.take_report,
         }
 
     # --- any thread ------------------------------------------------------------------------------------------------
 
     def open(self, spec: JobSpec, results: Results, feed: Callable[[Feeder], None] | None) -> int:
         """Begin a job; its number."""
-        job = next(self._job_ids)
-        feeder = Feeder(job, self, self._recoder, spec.encode, spec.keep) if feed else None
+        job = next(_job_ids)
+        feeder = Feeder(job, self._inlet, self._recoder, spec.encode, spec.keep) if feed else None
         run = Run(job, spec, results, feeder, time.monotonic(), environment.take())
         try:
-            if self.options.reload_modules and (outdated := self._modules.outdated()):
+            # Of calls that come faster than the thread takes them, the first has looked for all of them.
+            waits = self._io.waits_with(self._open)
+            if self.options.reload_modules and not waits and (outdated := self._modules.outdated()):
                 self._io.call(self._tell, f.WorkersOutdated(outdated))
             if feed and feeder:
                 results.on_room = lambda: self._io.call(self._runs.read_on, job)
                 self._feeders[job] = feeder
-                self._io.call(self._runs.open, run)
+                self._io.call(self._open, run)
                 feed(feeder)
             else:
-                self._io.call(self._runs.open, run)
+                # What was called before comes first.
+                run.departed = run.is_call and self._io.is_quiet and self._express.depart(run)
+                self._io.call(self._open, run)
         except BaseException:
             # Stop may come at any line; a job that nobody feeds or holds must not wait in the ledger for ever.
             self.cancel(job, stopped=True)
@@ -136,6 +189,8 @@ class Driver:
         if self._io.loop.is_closed():
             # The pool ended in between, and its thread takes no calls any more.
             results.end(Ending("cancelled"))
+            if feeder is not None:
+                feeder.stop()
         return job
 
     def cancel(self, job: int, *, stopped: bool) -> None:
@@ -160,23 +215,50 @@ class Driver:
 
     def snapshot_job(self, job: int) -> JobSnapshot | None:
         """A picture of the job, None when it has ended. Any thread."""
-        return self._io.ask(self._picture_job, job)
+        return self._io.ask(self._pictures.job, job)
+
+    def stacks(self, job: int, name: str) -> Stacks:
+        """Where the items of a job stand. Any thread but the pool's own."""
+        return self.inquiry.of_job(job, name)
 
     def snapshot(self) -> PoolSnapshot:
         """A picture of the pool. Any thread."""
-        return self._io.ask(self._picture)
+        return self._io.ask(self._pictures.pool)
+
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """The workers of the picture alone, which costs little however many jobs there are. Any thread."""
+        return self._io.ask(self._pictures.workers)
+
+    def cancel_calls(self, name: str) -> None:
+        """Cancel all calls of that function by ``submit``. Any thread."""
+        self._io.call(lambda: self._tell(*[f.CancelAsked(job, "cancelled") for job in self._runs.calls_of(name)]))
+
+    def watch(self, view: View) -> None:
+        """Have the pool shown as long as this is open; of one that has ended, how it ended. Any thread."""
+        self._io.call(self._views.attach, view)
+        if self._io.loop.is_closed() and not self._io.is_foreign:
+            self._views.attach(view)  # Nobody takes calls any more.
 
     def resize(self, size: int, results: Results) -> None:
         """Have ``size`` workers; ``results`` ends when there are no more. Any thread."""
-        self._io.call(self._ask_token, results, lambda token: f.Resized(size, token))
+        self._ask(results, lambda token: f.Resized(size, token))
 
     def restart(self, results: Results, *, now: bool) -> None:
         """Replace every worker; ``results`` ends when the old ones are gone. Any thread."""
-        self._io.call(self._ask_token, results, lambda token: f.RestartAsked(token, now=now))
+        self._ask(results, lambda token: f.RestartAsked(token, now=now))
 
-    def keep(self, function: bytes) -> None:
-        """Run this function on every worker that starts from now on, before its first item. Any thread."""
-        self._io.call(self._initializers.append, function)
+    def restart_worker(self, pid: int | None, results: Results, *, now: bool) -> None:
+        """Replace one worker; ``results`` ends when it is gone, at once if it is. Any thread."""
+
+        def fact(token: int) -> f.Fact:
+            number = next((number for number, proxy in self._workers.items() if proxy.pid == pid), 0)
+            return f.WorkerRestartAsked(number, token, now=now)
+
+        self._ask(results, fact)
+
+    def warm_up(self, count: int) -> None:
+        """Start up to so many workers, although there may be nothing to do. Any thread."""
+        self._io.call(self._tell, f.WarmUpAsked(count))
 
     def close(self) -> None:
         """End when the jobs have; ``closed`` tells. Any thread."""
@@ -185,6 +267,10 @@ class Driver:
     def terminate(self) -> None:
         """End now; ``closed`` tells. Any thread."""
         self._io.call(self._tell, f.TerminateAsked())
+
+    def disown(self) -> None:
+        """This is a forked child: thread and workers are the parent's, and nothing that is done here reaches them."""
+        self._io.disown()
 
     @property
     def failed(self) -> bool:
@@ -196,23 +282,25 @@ class Driver:
         """Whether the caller is the pool's own thread."""
         return self._io.is_current
 
-    # --- from feeders: any thread -------------------------------------------------------------------------------------
+    # --- jobs: the pool's thread -------------------------------------------------------------------------------------
 
-    def supplied(self, job: int, items: Sequence[int], encoded: _payload.EncodedItems) -> None:
-        """A feeder has made a batch."""
-        self._io.call(self._runs.take_supply, job, items, encoded)
+    def _open(self, run: Run) -> None:
+        runs = [run, *(args[0] for args in self._io.following(self._open))]
+        if left := self._express.take(runs):
+            self._runs.open(left)
+        for opened in runs:
+            if opened.spec.stays:
+                self._keep_custom(opened)
 
-    def nudged(self, job: int) -> None:
-        """A feeder has begun a part of a batch."""
-        self._io.call(self._runs.collect, job)
+    def _keep_custom(self, run: Run) -> None:
+        self._customs.add(run.spec.function, run.results, self._custom_dropped, key=run.spec.key)
+        if any(worker.extra for worker in self._ledger.workers.values()):
+            # Those beyond the pool's size get no item of it, and have to go; who still needs one asks again.
+            self._ask_token(Results(1, prefilled={0: None}), lambda token: f.Resized(self._ledger.size, token))
 
-    def input_ended(self, job: int, total: int) -> None:
-        """A feeder has come to the end."""
-        self._io.call(self._runs.end_input, job, total)
-
-    def input_broken(self, job: int, total: int, error: BaseException) -> None:
-        """Reading raised."""
-        self._io.call(self._runs.break_input, job, total, error)
+    def _custom_dropped(self) -> None:
+        self._endings.start_may_work()
+        self._tell(f.StartChanged())
 
     def _close(self) -> None:
         for run in self._runs:
@@ -222,53 +310,14 @@ class Driver:
     # --- workers ---------------------------------------------------------------------------------------------------
 
     def _start_worker(self, order: f.StartWorker) -> None:
-        proxy = WorkerProxy(order.worker, order.index, self._on_frame, self._on_death, self._on_output)
-        now = environment.latest()
-        proxy.environment = now.version
-        self._workers[order.worker] = proxy
-        try:
-            variables = environment.process_variables(now, self._threads_per_worker())
-            proxy.link = self._engine.start(order.index, proxy, variables)
-        except Exception as error:  # noqa: BLE001  # whatever it is, jobs are told after some tries, not never
-            self._endings.start_error, self._endings.start_failed = error, "starting a process raised"
-            self._io.loop.call_soon(self._on_death, proxy)
-            return
-        config = {
-            "index": order.index,
-            "start_timeout": self.options.start_timeout,
-            "environment": now.state,
-            "watch_modules": self.options.reload_modules,
-            "nested_loops": self.options.nested_loops,
-        }
-        proxy.send(frames.Setup(json.dumps(config).encode(), _payload.dump_shared(list(self._initializers))))
-        proxy.flush()
+        self._runs.tell_ends()  # With a job that has just ended, what workers run when they start may be dropped.
+        self._starts.line_up(self._new_proxy(order.worker, order.index), self._ledger.size)
 
-    def _threads_per_worker(self) -> int | None:
-        threads = self.options.threads_per_worker
-        return max(1, int(usable_cores()) // self._ledger.size) if threads == "auto" else threads
-
-    def _send_function(self, order: f.SendFunction) -> None:
-        run = self._run(order.job)
-        spec, worker = run.spec, self._workers[order.worker]
-        if worker.environment < run.environment.version:
-            worker.environment = run.environment.version
-            worker.send(frames.Environment(run.environment.data))
-        self._send(order.worker, frames.Function(order.job, spec.flags, spec.settings, spec.function))
-
-    def _send_batch(self, order: f.SendBatch) -> None:
-        run = self._run(order.job)
-        run.workers.add(order.worker)
-        items, encoded = run.batches.pop(order.batch)
-        lanes = min(order.lanes, frames.MOST_LANES)
-        batch = frames.Batch(order.job, order.batch, lanes, order.attempt, items, encoded.shared, encoded.blobs)
-        self._workers[order.worker].surface = run.spec.surface  # Also for what it prints when it has nothing to do.
-        self._send(order.worker, batch)
-
-    def _run(self, job: int) -> Run:
-        run = self._runs.get(job)
-        if run is None:
-            raise InternalError(f"job {job} has ended, but the ledger still sends it")
-        return run
+    def _new_proxy(self, number: int, index: int) -> WorkerProxy:
+        proxy = self._workers[number] = WorkerProxy(number, index, self._on_frame, self._on_death, self._voices.take)
+        proxy.desk = self.lending.desk(proxy)
+        proxy.on_read = self._runs.tell_ends
+        return proxy
 
     def _send(self, worker: int, frame: frames.Frame) -> None:
         self._workers[worker].send(frame)
@@ -277,41 +326,63 @@ class Driver:
         worker = self._workers[order.worker]
         worker.flush()
         worker.hang_up()
-        self._io.loop.call_later(PART_SECONDS, worker.kill)
-
-    def _kill(self, order: f.Kill) -> None:
-        self._workers[order.worker].kill(order.why)
+        self._io.loop.call_later(PART_SECONDS, worker.give_no_more_time)
 
     def _on_frame(self, worker: WorkerProxy, frame: frames.Frame) -> None:
         heard = self._hearing.get(type(frame))
         if heard is None:
             raise FrameError(f"a worker does not send {type(frame).__name__}")
         heard(worker, frame)
+        if worker.desk.known.used and (book := self._ledger.workers.get(worker.id)) is not None:
+            worker.desk.known.look(book.batches)
 
     def _on_ready(self, worker: WorkerProxy, _: frames.Ready) -> None:
-        self._endings.start_error = None
+        if self._vitals.starts_within_limit(worker):
+            self._endings.started(worker)
+        self._starts.ended(worker)
         self._tell(f.WorkerReady(worker.id))
 
     def _on_start_failed(self, worker: WorkerProxy, frame: frames.StartFailed) -> None:
-        self._endings.start_error = _payload.load_error(bytes(frame.error))
-        self._endings.start_failed = "the initializer raised"
-        self._tell(f.WorkerBroken(worker.id))
+        self._tell(f.WorkerBroken(worker.id, hopeless=self._starts.failed(worker, bytes(frame.error))))
+
+    def _held(self, worker: WorkerProxy, frame: frames.Results | frames.Failed) -> BatchBook:
+        """The batch that a frame is about; FrameError where the worker holds none such."""
+        self._express.settle()
+        batch = self._ledger.batch(worker.id, frame.batch)
+        if batch.job.id != frame.job:
+            raise FrameError(f"batch {frame.batch} is not of job {frame.job}")
+        return batch
 
     def _on_results(self, worker: WorkerProxy, frame: frames.Results) -> None:
-        batch = self._ledger.batch(worker.id, frame.batch)
+        if worker.desk.next is None and (run := self._express.ended(worker, frame)) is not None:
+            run.results.deliver(Segment((0,), frame.seconds, frame.shared, frame.blobs, worker.index))
+            self._pictures.ended(worker, run, (0,), frame.seconds[0])
+            self._endings.finish(run, Ending("done"))
+            self._express.offer(worker, run.spec.kind)
+            if not worker.reading:
+                self._runs.tell_ends()
+            return
+        batch = self._held(worker, frame)
+        if worker.desk.next is not None:
+            worker.desk.unpack(frame)
         run = self._runs.get(batch.job.id)
-        orders = self._ledger.tell(
-            f.Finished(worker.id, frame.batch, frame.positions, sum(frame.seconds)), time.monotonic()
-        )
+        took = frame.took
+        orders = self._ledger.tell(f.Finished(worker.id, frame.batch, frame.positions, took), time.monotonic())
         if run is not None:
             items = batch.indices(frame.positions)
             segment = Segment(items, frame.seconds, frame.shared, frame.blobs, worker.index, batch.attempt)
             run.results.deliver(segment)
+            # Functions come one after another, coroutines run side by side, where they have to wait.
+            in_a_row = batch.job.kind == "def" or type(frame.seconds) is frames.InARow
+            self._pictures.ended(worker, run, items, took if in_a_row else max(frame.seconds))
             if run.spec.forget is not None:
                 run.spec.forget(items)
-        self._carry_out(orders)
+        self._carry_out(orders, later=worker.reading)
 
     def _on_failed(self, worker: WorkerProxy, frame: frames.Failed) -> None:
+        batch = self._held(worker, frame)
+        run = self._runs.get(frame.job)
+        worker.drain_output()  # What it has printed is a part of its failure.
         # The ledger says whether this was the item's last attempt; only then is the error wanted.
         self._endings.failed = worker, frame
         try:
@@ -329,45 +400,57 @@ class Driver:
             )
         finally:
             self._endings.failed = None
+        if run is not None:  # Only now it is known that there is such an item.
+            item = (batch.items[frame.position],)
+            self._pictures.ended(worker, run, item, frame.seconds, failed=1)
+            worker.output.forget(frame.job, batch.items[frame.position])
 
     def _on_death(self, worker: WorkerProxy) -> None:
-        self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping(), self._chance()))
-        del self._workers[worker.id]
-        self._modules.forget(worker.id)
-        if self._ledger.state == "closed":
-            self._pool_ended()
-
-    def _on_output(self, worker: WorkerProxy, text: str) -> None:
-        """Lines go to the surface of the job that the worker was last given."""
-        book = self._ledger.workers.get(worker.id)
-        if book is not None and book.batches:
-            run = self._runs.get(next(reversed(book.batches.values())).job.id)
-            if run is not None:
-                worker.surface = run.spec.surface
-        elif worker.surface is None:
-            # It prints before its first item, in an initializer: shown with the job that had it started.
-            worker.surface = next((run.spec.surface for run in self._runs), None)
-        on_surface(worker.surface, "write", worker.index, text)
+        try:
+            self._starts.ended(worker)
+            self._vitals.gone(worker)
+            self.inquiry.gone(worker)
+            self._endings.gone(worker)
+            self._pictures.died(worker)
+        finally:
+            # Also where one of these fails: the pool's end waits for the last death.
+            self._tell(f.WorkerGone(worker.id, worker.running(), worker.stepping(), self._chance()))
+            del self._workers[worker.id]
+            self._modules.forget(worker.id)
+            worker.desk.close()
+            if self._ledger.state == "closed":
+                self._pool_ended()
 
     # --- the ledger ------------------------------------------------------------------------------------------------
 
-    def _tell(self, fact: f.Fact) -> None:
-        self._carry_out(self._ledger.tell(fact, time.monotonic()))
+    def _tell(self, *facts: f.Fact) -> None:
+        self._express.settle()
+        self._carry_out(self._ledger.tell_all(facts, time.monotonic()))
 
-    def _carry_out(self, orders: Sequence[f.Command]) -> None:
+    def _carry_out(self, orders: Sequence[f.Command], *, later: bool = False) -> None:
+        """``later``: who waits for jobs that end is told with others."""
         touched: set[int] = set()
-        for order in orders:
-            self._carrying[type(order)](order)
-            if (worker := getattr(order, "worker", None)) is not None:
-                touched.add(worker)
-        for number in touched:
-            if (proxy := self._workers.get(number)) is not None:
-                proxy.flush()
+        try:
+            for order in orders:
+                self._carrying[type(order)](order)
+                if (worker := getattr(order, "worker", None)) is not None:
+                    touched.add(worker)
+            for number in touched:
+                if (proxy := self._workers.get(number)) is not None:
+                    proxy.flush()
+        finally:
+            if not later:
+                self._runs.tell_ends()
 
     def _wake_at(self, order: f.WakeAt) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = self._io.loop.call_later(max(0.0, order.time - time.monotonic()), self._tell, f.TimePassed())
+
+    def _ask(self, results: Results, fact: Callable[[int], f.Fact]) -> None:
+        self._io.call(self._ask_token, results, fact)
+        if self._io.loop.is_closed():
+            results.end(Ending("cancelled"))  # As in :meth:`open`.
 
     def _ask_token(self, results: Results, fact: Callable[[int], f.Fact]) -> None:
         token = next(self._tokens)
@@ -379,9 +462,12 @@ class Driver:
             return
         for results in self._reached.values():
             results.end(Ending("cancelled"))
+        self.lending.close()
         self._engine.close()
         self._recoder.stop()
-        self._runs.close()
+        self._labeller.stop()
+        for part in (self._runs, self._vitals, self._express, self._views):
+            part.close()
         if self._alarm is not None:
             self._alarm.cancel()
         self._io.stop()
@@ -391,51 +477,23 @@ class Driver:
         """Wait for the thread itself to be gone. Any other thread."""
         self._io.join(timeout)
 
-    def _on_internal_error(self, _: object, context: Mapping[str, Any]) -> None:
+    def _on_internal_error(self, loop: Any, context: Mapping[str, Any]) -> None:
         """A bug of ours must not become a hang: every job ends and says so."""
+        if "handle" not in context:
+            # Of a task, say, and there is none of ours: a user's code that was run here has found the loop.
+            loop.default_exception_handler(context)
+            return
+        # First: who is told of an end, and begins anew at once, must find that this pool is none to do that with.
+        has_failed, self._failing = self._failing, True
         error = context.get("exception") or AiopoolError(str(context.get("message")))
         log.error("internal error in the pool's thread", exc_info=error)
         for run in self._runs:
             internal = InternalError(f"the pool failed: {type(error).__name__}: {error}. Please report this.")
             internal.__cause__ = error
             self._endings.finish(run, Ending("failed", internal))
+        self._runs.tell_ends()
         for worker in self._workers.values():
             worker.kill("the pool failed")
-        if not self._failing:
+        if not has_failed:
             # Whoever closes the pool or waits for its end must get there, and the session opens another one.
-            self._failing = True
             self._io.call(self._tell, f.TerminateAsked())
-
-    # --- pictures --------------------------------------------------------------------------------------------------
-
-    def _picture_job(self, job: int) -> JobSnapshot | None:
-        run, book = self._runs.get(job), self._ledger.jobs.get(job)
-        if run is None or book is None:
-            return None
-        run.results.retried = book.retried
-        # Of a paused one everything that is still at workers, until they have handed back what had not started.
-        return run.picture("paused", book.in_flight) if book.paused else run.picture("running", book.running)
-
-    def _picture(self) -> PoolSnapshot:
-        infos = [self._picture_worker(proxy) for proxy in self._workers.values()]
-        jobs = [picture for run in self._runs if (picture := self._picture_job(run.id)) is not None]
-        return PoolSnapshot(
-            name=self.options.name,
-            state=self._ledger.state,
-            size=self._ledger.size,
-            workers=tuple(sorted(infos, key=lambda info: info.index)),
-            jobs=tuple(jobs),
-        )
-
-    def _picture_worker(self, proxy: WorkerProxy) -> WorkerInfo:
-        book = self._ledger.workers.get(proxy.id)
-        state: WorkerState = "lost"
-        if book is not None and book.state == "ready":
-            state = "busy" if book.load else "idle"
-        elif book is not None and book.state != "dying":
-            state = "retiring" if book.state == "retiring" else "starting"
-        busy = book is not None and book.load > 0
-        fraction, text = proxy.report if busy and proxy.report else (None, "")
-        return WorkerInfo(
-            proxy.index, proxy.pid, state, book.load if book else 0, book.done if book else 0, fraction, text
-        )

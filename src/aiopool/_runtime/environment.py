@@ -14,13 +14,15 @@ import threading
 import warnings
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
+
+from aiopool._runtime.reaper import VARIABLE
+from aiopool.frozen import frozen
 
 __all__ = ["Snapshot", "latest", "process_variables", "take"]
 
-_NOT_FOR_WORKERS = ("JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
-"""What only holds for a kernel. Colours are for its front end: a worker's lines go through text."""
+_NOT_FOR_WORKERS = (VARIABLE, "JPY_PARENT_PID", "JPY_SESSION_NAME", "FORCE_COLOR", "CLICOLOR_FORCE")
+"""What is a kernel's or each worker's own. Colours are for its front end: a worker's lines go through text."""
 
 WORKER_BACKEND = "module://aiopool._worker.figures"
 _KERNEL_BACKENDS = ("inline", "ipympl", "nbagg", "widget", "notebook")
@@ -47,7 +49,7 @@ _STYLES: Mapping[type, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """The process at one moment. ``data`` is ``state`` as JSON; a newer one has a higher ``version``."""
 
@@ -99,7 +101,8 @@ class _Reader:
 
     def forget(self) -> None:
         """This is a forked child: a thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        # Entered again by its own thread where the garbage collector runs a finaliser of the user's that starts a job.
+        self._lock = threading.RLock()
 
     def latest(self) -> Snapshot:
         """The snapshot that was taken last."""
@@ -117,14 +120,18 @@ class _Reader:
                 _console(),
                 warnings.filters,
             )
-            if self._snapshot is None or now != self._seen:
+            while (before := self._snapshot) is None or now != self._seen:
                 # What is remembered is copied before it is read: what changes meanwhile is a change next time.
-                self._seen = tuple(map(copy, now))
-                self._snapshot = self._read(1 if self._snapshot is None else self._snapshot.version + 1)
-            return self._snapshot
+                seen = tuple(map(copy, now))
+                snapshot = self._read(seen, 1 if before is None else before.version + 1)
+                if self._snapshot is before:  # Else a finaliser has taken one in between, of that very version.
+                    self._seen, self._snapshot = seen, snapshot
+                    return snapshot
+            return before
 
-    def _read(self, version: int) -> Snapshot:
-        _, folder, path, levels, disabled, console, filters = self._seen
+    @staticmethod
+    def _read(seen: tuple[Any, ...], version: int) -> Snapshot:
+        _, folder, path, levels, disabled, console, filters = seen
         state = {
             "environ": _variables(),
             "folder": folder,
@@ -137,14 +144,19 @@ class _Reader:
         return Snapshot(version, state, json.dumps(state).encode())
 
 
-def _raw_variables() -> Mapping[Any, Any]:
+def _raw_variables() -> dict[Any, Any]:
     """Something that equals itself as long as no variable is changed: comparing decoded texts would cost 15 us."""
     raw = getattr(os.environ, "_data", None)
     return raw if isinstance(raw, dict) else dict(os.environ)
 
 
+def all_variables() -> dict[str, str]:
+    """The variables of this moment. A loop over ``os.environ`` fails where another thread takes one away meanwhile."""
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in _raw_variables().copy().items()}
+
+
 def _variables() -> dict[str, str]:
-    variables = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
+    variables = {name: value for name, value in all_variables().items() if name not in _NOT_FOR_WORKERS}
     backend = variables.get("MPLBACKEND", "")
     if not backend or any(part in backend.lower() for part in _KERNEL_BACKENDS):
         variables["MPLBACKEND"] = WORKER_BACKEND

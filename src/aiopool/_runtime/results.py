@@ -7,51 +7,44 @@ every reader gets the same object. One that cannot be loaded is its item's failu
 
 from __future__ import annotations
 
-import signal
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from aiopool import _payload
+from aiopool._runtime.arrivals import Arrival, Segment
+from aiopool._runtime.groups import Groups
+from aiopool._runtime.labelling import NO_LABELS, Labels
+from aiopool._runtime.shelf import EMPTY, GONE, Shelf
+from aiopool._runtime.stops import Stop, StopToldApart
 from aiopool._runtime.waiters import ANYTHING, BACKLOG, Callback, Waiter
-from aiopool.errors import InternalError, ItemExited, WouldDeadlock
-from aiopool.telemetry import News
+from aiopool.errors import InternalError, ItemExited, PoolClosed, WouldDeadlock
+from aiopool.frozen import frozen
+from aiopool.surfaces import News
+from aiopool.telemetry import FailureGroup
 
-__all__ = ["EMPTY", "GONE", "Arrival", "Ending", "RawFailure", "Results", "Segment", "harmless"]
-
-EMPTY: Final = object()
-"""In the place of a value: there is none, because the item has not ended or has failed."""
-GONE: Final = object()
-"""In the place of a value: it was handed out and is not kept, because the input was unsized."""
+__all__ = ["EMPTY", "GONE", "Ending", "RawFailure", "Results", "harmless"]
 
 WAKE_FOR_BYTES = 256 * 1024
 UNREAD_LIMIT = 256 * 1024 * 1024
-TRIM_AT = 1024
+PLACE_BYTES = 48
+"""What a value takes beside its bytes, until it is handed out: of a small one that is most."""
+
+NOT_HERE = (
+    "its pool belongs to the process that this one was forked from, where its results come. "
+    "What is to run here needs a pool of this process: pmap(...) opens one, and so does Pool()"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Values of one job that arrived together, still pickled.
-
-    ``shared`` is one pickle of a list: the plain values, in order. ``blobs`` has an entry per item, None where the
-    value is the next of ``shared``; or it is empty, and all of them are. ``worker`` is its index in the pool, and each
-    item took so many ``attempts``.
-    """
-
-    items: Sequence[int]
-    seconds: Sequence[float]
-    shared: bytes | memoryview
-    blobs: Sequence[bytes | memoryview | None]
-    worker: int
-    attempts: int = 1
-
-
-@dataclass(frozen=True, slots=True)
+@frozen
 class RawFailure:
-    """How an item failed. ``error`` in bytes is what the worker dumped; ``worker`` None: it never got to one."""
+    """How an item failed. ``error`` in bytes is what the worker dumped; ``worker`` None: it never got to one.
+
+    ``prints`` are the last lines that it printed.
+    """
 
     index: int
     error: bytes | BaseException
@@ -59,26 +52,19 @@ class RawFailure:
     worker: int | None = None
     pid: int | None = None
     seconds: float = 0.0
+    prints: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ending:
-    """How the job ended. ``error`` is set where it failed as a whole; without it the first failed item's is raised."""
+    """How the job ended. ``error`` is set where it failed as a whole; without it the first failed item's is raised.
+
+    ``cause`` is the error's own, as a worker dumped it: who raises the error loads it, for that may run a user's code.
+    """
 
     how: Literal["done", "failed", "cancelled", "stopped"]
     error: BaseException | None = None
-
-
-@dataclass(slots=True)
-class Arrival:
-    """Items that arrived together, in the order of arrival; ``segment`` until its values are loaded."""
-
-    items: Sequence[int]
-    seconds: Sequence[float]
-    worker: int | None
-    segment: Segment | None
-    size: int
-    attempts: int = 1
+    cause: bytes | None = None
 
 
 class Pass(Protocol):
@@ -106,42 +92,49 @@ class Results:
     """
 
     def __init__(self, size: int | None, *, prefilled: Mapping[int, object] | None = None) -> None:
-        """``size`` None: unsized, and a result is let go once an iteration has handed it out."""
+        """``size`` None: unsized, and a result is let go once an iteration has handed it out.
+
+        ``expected`` is what the user has said of an unsized input's length. ``named_by`` is what must live as long as
+        results that have not been loaded: inside a worker they only name their values.
+        """
         self.total = size
+        self.expected: int | None = None
         self.kept: Final = size is not None
         self.ending: Ending | None = None
         self.ended_at: float | None = None
         self.finished = 0
         self.retried = 0
+        self.lost = 0
+        self.unshown = 0
         self.failures: dict[int, RawFailure] = {}
+        self.labels: Labels = NO_LABELS
+        self.named_by: object = None
         self.first_failure: int | None = None
         self.spoilt: int | None = None
-        self.consumed = 0
         self.on_room: Callable[[], object] = _ignore
         self.on_arrival: Callable[[], object] | None = None
-        self._slots: list[object] = [EMPTY] * (size or 0)
-        self._shares: list[float] = []
-        self._base = 0
-        self._low = 0
+        self._groups: Groups | None = None
+        self._shelf: Final = Shelf(size)
+        self.look: Final = self._shelf.look
         self._arrivals: list[Arrival] = []
         self._arrived = 0
         self._loaded = 0
         self._trimmed = 0
         self._arrived_bytes = 0
         self._loaded_bytes = 0
-        self._released_bytes = 0.0
         self._eager = self.kept
         self._full = False
         self._loading = False
         self._reading = threading.RLock()
         self._door = threading.RLock()
         self._waiters: tuple[Waiter, ...] = ()
-        self._passes: weakref.WeakSet[Pass] = weakref.WeakSet()
+        self._passes: weakref.WeakSet[Pass] | None = None
         self.news: Final = News()
+        _all.add(self)
         self.prefilled: Final = len(prefilled or ())
         if prefilled:
             items = sorted(prefilled)
-            self._put(items, [prefilled[index] for index in items], 0)
+            self._shelf.put(items, [prefilled[index] for index in items], 0)
             self._arrive(Arrival(items, (), None, None, 0))
             self._loaded = 1
 
@@ -156,12 +149,13 @@ class Results:
             self._arrived_bytes += size
             self._arrive(Arrival(segment.items, segment.seconds, segment.worker, segment, size, segment.attempts))
 
-    def fail(self, failure: RawFailure) -> None:
-        """An item has failed for good."""
+    def fail(self, failure: RawFailure, kin: bytes = b"") -> None:
+        """An item has failed for good; ``kin`` says what its error has in common with others."""
         if self.ending is None:
             if self.first_failure is None:
                 self.first_failure = failure.index
             self.failures[failure.index] = failure
+            self._group().add(failure.index, failure.error, kin)
             self._arrive(Arrival((failure.index,), (failure.seconds,), failure.worker, None, 0))
 
     def set_total(self, total: int) -> None:
@@ -176,11 +170,25 @@ class Results:
             self.ended_at = time.monotonic()
             self.ending = ending
             waiters, self._waiters = self._waiters, ()
-            if any(waiter.asks for waiter in waiters) or any(each.is_open for each in self._passes):
+            asking = [waiter for waiter in waiters if waiter.asks]
+            if asking or (self._passes is not None and any(each.is_open for each in self._passes)):
                 self.news.heard = True
         # Callbacks may run right here: they come after those whose latency somebody feels.
-        for waiter in sorted(waiters, key=_is_callback):
+        for waiter in sorted(waiters, key=_runs_here):
             waiter.tell()
+
+    def disown(self) -> None:
+        """This is a forked child: what has not come yet comes to the parent. Another thread may have been loading."""
+        self._reading = threading.RLock()
+        self._door = threading.RLock()
+        self._shelf.disown()
+        self.groups.disown()
+        self._waiters = ()
+        self._loading = False
+        self.news.heard = True
+        if self.ending is None:
+            self.ended_at = time.monotonic()
+            self.ending = Ending("failed", PoolClosed(NOT_HERE))
 
     def room(self) -> bool:
         """May more of the input be started, or should it wait for a reader? After a False, ``on_room`` is called once.
@@ -192,6 +200,11 @@ class Results:
         if self._has_room():
             self._full = False
         return not self._full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there was no room when it was last asked for, and nobody has made any since."""
+        return self._full
 
     def _arrive(self, arrival: Arrival) -> None:
         self._arrivals.append(arrival)
@@ -222,6 +235,8 @@ class Results:
     def begin_pass(self, reader: Pass) -> None:
         """This one reads; held weakly."""
         with self._door:
+            if self._passes is None:
+                self._passes = weakref.WeakSet()
             self._passes.add(reader)
 
     def discard(self, waiter: Waiter) -> None:
@@ -236,7 +251,8 @@ class Results:
             self._offer_room()
 
     def _has_room(self) -> bool:
-        return self._eager or self._arrived_bytes - self._released_bytes < UNREAD_LIMIT
+        unread = self.finished - self._shelf.consumed
+        return self._eager or self._arrived_bytes - self._shelf.released + unread * PLACE_BYTES < UNREAD_LIMIT
 
     def _offer_room(self) -> None:
         if self._full and self._has_room():
@@ -254,13 +270,13 @@ class Results:
         """Load what has arrived, for about so long, or until there is news of one item; ``all_loaded`` tells which."""
         stop_at = None if seconds is None else time.monotonic() + seconds
         while not self.all_loaded:
-            self._load_next()
+            self._load_next(stop_at)
             if until >= 0 and (until in self.failures or self.look(until) is not EMPTY):
                 return
             if stop_at is not None and time.monotonic() >= stop_at:
                 return
 
-    def _load_next(self) -> None:
+    def _load_next(self, stop_at: float | None) -> None:
         with self._reading:
             if self._loading:
                 raise WouldDeadlock("a value, while it was being loaded, read the job that it is a result of")
@@ -270,16 +286,43 @@ class Results:
             if (segment := arrival.segment) is not None:
                 self._loading = True
                 try:
-                    values = self._values(segment)
+                    if segment.blobs:
+                        with StopToldApart():
+                            values = self._values(arrival, segment, stop_at)
+                    else:
+                        values = self._plain_values(segment)
+                except Stop as stop:
+                    raise (stop.__cause__ or KeyboardInterrupt()) from None
                 finally:
                     self._loading = False
-                self._put(segment.items, values, arrival.size)
+                if values is None:
+                    return
+                self._shelf.put(segment.items, values, arrival.size)
                 self._loaded_bytes += arrival.size
-                arrival.segment = None
+                arrival.segment = arrival.values = None
             self._loaded += 1
+            if not self.kept:
+                self._forget_arrivals()
 
-    def _values(self, segment: Segment) -> list[object]:
-        """The values of a segment, in order; EMPTY where one cannot be loaded."""
+    def _values(self, arrival: Arrival, segment: Segment, stop_at: float | None) -> list[object] | None:
+        """The values of a segment, in order, EMPTY where one cannot be loaded; None if time is up before the last."""
+        if arrival.values is None:
+            arrival.values = self._plain_values(segment)
+        values = arrival.values
+        # Of a segment that does not add up all have failed by now.
+        blobs = segment.blobs if len(segment.blobs) == len(values) else ()
+        for at in range(arrival.loaded, len(blobs)):
+            if (blob := blobs[at]) is None:
+                continue
+            # Hundreds that take half a millisecond each arrive together, and a loop waits for its turn.
+            if stop_at is not None and at > arrival.loaded and time.monotonic() >= stop_at:
+                arrival.loaded = at
+                return None
+            values[at] = self._value(segment.items[at], blob, segment)
+        return values
+
+    def _plain_values(self, segment: Segment) -> list[object]:
+        """The plain values of a segment in their places; EMPTY where another is to be loaded, or cannot be."""
         items, blobs = segment.items, segment.blobs or [None] * len(segment.items)
         try:
             if len(blobs) != len(items):
@@ -289,16 +332,15 @@ class Results:
             values = _payload.load_shared(segment.shared) if plain else []
             if len(values) != plain:
                 raise InternalError(f"{len(values)} values came for {plain} items")
-        except BaseException as error:  # noqa: BLE001 - only the item may fail, whatever its pickle does
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not segment.blobs:
+                raise  # No plain value raises that: it is Stop, and they are loaded another time.
             mended = self._unloadable(error)
             values = [self._spoil(i, mended, segment) for i, blob in zip(items, blobs, strict=True) if blob is None]
         if len(values) == len(items):
             return values
         rest = iter(values)
-        return [
-            next(rest) if blob is None else self._value(index, blob, segment)
-            for index, blob in zip(items, blobs, strict=True)
-        ]
+        return [next(rest) if blob is None else EMPTY for blob in blobs]
 
     def _value(self, index: int, blob: bytes | memoryview, segment: Segment) -> object:
         try:
@@ -310,14 +352,9 @@ class Results:
     def _unloadable(error: BaseException) -> Exception:
         """The error as a failure; but a true interrupt is raised on, and the value is loaded another time.
 
-        Only Python's own handler of SIGINT makes one, and only in the main thread. A KeyboardInterrupt that comes out
-        of a pickle must not pass: inside a task it would end a kernel's loop.
+        A KeyboardInterrupt that comes out of a pickle must not pass: inside a task it would end a kernel's loop.
         """
-        if (
-            isinstance(error, KeyboardInterrupt)
-            and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
+        if type(error) is Stop:
             raise error
         mended = harmless(error)
         mended.add_note("the value came back from its worker, but cannot be loaded here")
@@ -327,74 +364,54 @@ class Results:
         if self.spoilt is None:
             self.spoilt = index
         self.failures[index] = RawFailure(index, error, worker=segment.worker)
+        self._group().add(index, error)
         return EMPTY
 
-    def _put(self, items: Sequence[int], values: list[object], size: int) -> None:
-        run = isinstance(items, range) and items.step == 1 and len(values) == len(items)
-        self._reach(items[-1] if run else max(items, default=-1))
-        if run:
-            first = items[0] - self._base
-            self._slots[first : first + len(items)] = values
-        else:
-            for index, value in zip(items, values, strict=False):
-                self._slots[index - self._base] = value
-        if not self.kept and items:
-            # Its share of the bytes, as good as it can be known.
-            share = size / len(items)
-            for index in items:
-                self._shares[index - self._base] = share
+    @property
+    def groups(self) -> Groups:
+        """The failures in groups."""
+        return self._groups or NO_GROUPS
 
-    def _reach(self, index: int) -> None:
-        """Make sure that there is a place for this item."""
-        if (more := index + 1 - self._base - len(self._slots)) > 0:
-            self._slots.extend([EMPTY] * more)
-        if not self.kept and (more := index + 1 - self._base - len(self._shares)) > 0:
-            self._shares.extend([0.0] * more)
+    def _group(self) -> Groups:
+        """The same, to have another failure: made with the first one, which most jobs never have."""
+        with self._door:
+            if self._groups is None:
+                self._groups = Groups()
+            return self._groups
 
-    # --- reading ----------------------------------------------------------------------------------------------------
-
-    def look(self, index: int) -> object:
-        """What is in an item's place: its value, EMPTY or GONE."""
-        if self.kept:
-            return self._slots[index] if index < len(self._slots) else EMPTY
-        with self._reading:
-            if index < self._base:
-                return GONE
-            at = index - self._base
-            return self._slots[at] if at < len(self._slots) else EMPTY
-
-    def handed_out(self, index: int) -> None:
-        """An iteration has handed out this item's value or failure; what is not kept is let go."""
-        if self.kept:
-            return
-        with self._reading:
-            at = index - self._base
-            if at >= len(self._slots):
-                self._reach(index)
-            if at < 0 or self._slots[at] is GONE:
-                return
-            self._slots[at] = GONE
-            self._released_bytes += self._shares[at]
-            self.consumed += 1
-            self._trim()
-        self._offer_room()
-
-    def _trim(self) -> None:
-        """Forget the first items, which are gone, many at a time: an endless input must not fill the memory."""
-        slots = self._slots
-        while self._low - self._base < len(slots) and slots[self._low - self._base] is GONE:
-            self._low += 1
-        gone = self._low - self._base
-        if gone < TRIM_AT or 2 * gone < len(slots):
-            return
-        del self._shares[:gone]
-        del slots[:gone]
-        self._base = self._low
-        old = 0
-        while old < self._loaded - self._trimmed and _last(self._arrivals[old].items) < self._low:
+    def _forget_arrivals(self) -> None:
+        """Forget the oldest of which everything is gone: an endless input must not fill the memory."""
+        old, count = 0, self._loaded - self._trimmed
+        while old < count and _last(self._arrivals[old].items) < self._shelf.low:
             old += 1
         del self._arrivals[:old]
         self._trimmed += old
+
+    def failure_groups(self) -> tuple[FailureGroup, ...]:
+        """The failures in groups, with labels that are made here and now: they may be the user's code."""
+        for index in self.groups.missing():
+            self.labels.make(index)
+        return self.groups.picture(self.labels.look)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def take(self, index: int) -> object:
+        """Hand out an item's value, if it is there: EMPTY or GONE where it is not."""
+        value = self._shelf.take(index)
+        if self._full:
+            self._offer_room()
+        return value
+
+    def handed_out(self, index: int) -> None:
+        """An iteration has handed out this item's value or failure; what is not kept is let go."""
+        self._shelf.hand_out(index)
+        if self._full:
+            self._offer_room()
+
+    @property
+    def consumed(self) -> int:
+        """How many were handed out and let go."""
+        return self._shelf.consumed
 
     def arrival(self, number: int) -> tuple[int, Arrival] | None:
         """The arrival of this number, or the oldest after it that is not forgotten; None: not there or not loaded."""
@@ -410,22 +427,38 @@ class Results:
     def listing(self, hole: Callable[[int], object]) -> list[object]:
         """All values in input order, but for those handed out; ``hole(index)`` stands in for one that is not there."""
         with self._reading:
-            base, failed = self._base, self.failures.copy()
-            end = max(base + len(self._slots), max(failed, default=-1) + 1) if self.total is None else self.total
-            values = self._slots[: max(end - base, 0)]
-            whole = self.all_loaded and not failed and self.finished == end and not self.consumed
-        if whole:
-            return values
+            failed = self.failures.copy()
+            base, values = self._shelf.all(self.total)
+            end = max(base + len(values), max(failed, default=-1) + 1) if self.total is None else self.total
+            ended = self.all_loaded and self.finished == end and not self.consumed
         values.extend([EMPTY] * (end - base - len(values)))
+        if ended:
+            # Of a million not every one is looked at: that would hold a reader's loop for too long.
+            for index in failed:
+                values[index] = hole(index)
+            return values
         return [hole(base + at) if value is EMPTY else value for at, value in enumerate(values) if value is not GONE]
+
+
+NO_GROUPS: Final = Groups()
+
+_all: weakref.WeakSet[Results] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    for results in _all:
+        results.disown()
+
+
+os.register_at_fork(after_in_child=_disown)
 
 
 def _last(items: Sequence[int]) -> int:
     return items[-1] if isinstance(items, range) else max(items, default=-1)
 
 
-def _is_callback(waiter: Waiter) -> bool:
-    return isinstance(waiter, Callback)
+def _runs_here(waiter: Waiter) -> bool:
+    return type(waiter) is Callback or not waiter.asks
 
 
 def _ignore() -> None:

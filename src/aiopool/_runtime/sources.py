@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import itertools
@@ -63,7 +64,7 @@ def source_of(iterables: Sequence[object], *, example: str) -> Source:
     if len(iterables) > 1:
         if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
             raise InputError("an async iterator cannot be zipped with other inputs: zip them in one async generator")
-        ready = [_copied(iterable) for iterable in iterables]
+        ready = [_bounded(_copied(iterable)) for iterable in iterables]
         sizes = [_size(values) for values in ready if not isinstance(values, ENDLESS)]
         known = [size for size in sizes if size is not None]
         zipped: Iterable[object] = zip(*ready, strict=False)
@@ -75,7 +76,7 @@ def source_of(iterables: Sequence[object], *, example: str) -> Source:
     size = _size(values)
     if isinstance(values, list | range) and size is not None:
         return _sequence(values)
-    return _claiming(iterables, _read_once(values, size))
+    return _claiming(iterables, _read_once(_bounded(values), size))
 
 
 def chosen(source: Source, indices: Sequence[int]) -> Source:
@@ -108,47 +109,68 @@ def _sequence(values: Sequence[object]) -> Source:
 
 def _read_once(values: Iterable[object], size: int | None) -> Source:
     """An input that is kept as it is read: wholly where it has a length, else until each item has ended."""
-    kept: dict[int, object] = {}
-
-    def keep(first: int, chunk: Sequence[object]) -> None:
-        kept.update(zip(range(first, first + len(chunk)), chunk, strict=True))
-
-    def forget(items: Sequence[int]) -> None:
-        for index in items:
-            kept.pop(index, None)
-
     if size is None:
-        read = 0
-
-        def keep_and_count(first: int, chunk: Sequence[object]) -> None:
-            nonlocal read
-            keep(first, chunk)
-            read = first + len(chunk)
-
-        return Source(
-            size=None,
-            value_of=kept.__getitem__,
-            feed=lambda feeder: feeder.start_unsized(values),
-            keep=keep_and_count,
-            forget=forget,
-            read=lambda: read,
-        )
-    once = _Once(values, kept)
+        return _Stream().source(lambda feeder: feeder.start_unsized(values))
+    once = _Once(values)
     return Source(
         size=size,
-        value_of=kept.__getitem__,
+        value_of=once.value_of,
         feed=lambda feeder: once.feed(feeder, range(size)),
-        keep=keep,
+        keep=once.keep,
         rest=once.rest,
     )
 
 
-class _Once:
-    """Values with a length that can be read only once. What was read is in ``kept``, by its number."""
+class _Stream:
+    """What was read of an input without a length, until each item has ended."""
 
-    def __init__(self, values: Iterable[object], kept: dict[int, object]) -> None:
+    def __init__(self) -> None:
+        self._kept: dict[int, object] = {}
+        self._count = 0
+        # Weakly: it has a copy of its caller's context, and a job may be held for long.
+        self._feeder: Callable[[], Feeder | None] = _nobody
+
+    def source(self, start: Callable[[Feeder], None]) -> Source:
+        """The input itself; ``start`` begins to read it."""
+
+        def feed(feeder: Feeder) -> None:
+            self._feeder = weakref.ref(feeder)
+            start(feeder)
+
+        return Source(
+            size=None, value_of=self._value_of, feed=feed, keep=self._keep, forget=self._forget, read=self._read
+        )
+
+    def _keep(self, first: int, chunk: Sequence[object]) -> None:
+        self._kept.update(zip(range(first, first + len(chunk)), chunk, strict=True))
+        self._count = first + len(chunk)
+
+    def _forget(self, items: Sequence[int]) -> None:
+        # A loop in C: this is done on the pool's thread, for every item.
+        deque(map(self._kept.pop, items, itertools.repeat(None)), maxlen=0)
+
+    def _value_of(self, index: int) -> object:
+        # In the end looked for where it goes: it may be on its way.
+        if index not in self._kept and (feeder := self._feeder()) is not None:
+            with contextlib.suppress(KeyError):
+                return feeder.value_of(index)
+        return self._kept[index]
+
+    def _read(self) -> int:
+        feeder = self._feeder()
+        return max(self._count, feeder.read if feeder is not None else 0)
+
+
+def _nobody() -> None:
+    """No feeder reads it yet."""
+
+
+class _Once:
+    """Values with a length that can be read only once, and what was read of them."""
+
+    def __init__(self, values: Iterable[object]) -> None:
         self._values = values
-        self._kept = kept
+        self._kept: list[object] = []
         self._iterator: Iterator[object] | None = None
         self._feeder: Feeder | None = None
         self._turn = threading.Lock()
@@ -158,6 +180,17 @@ class _Once:
             self._iterator = iter(self._values)
         return self._iterator
 
+    def value_of(self, index: int) -> object:
+        """An item; KeyError where it has not been read."""
+        try:
+            return self._kept[index]
+        except IndexError:
+            raise KeyError(index) from None
+
+    def keep(self, _: int, chunk: Sequence[object]) -> None:
+        """These are the next that were read."""
+        self._kept.extend(chunk)
+
     def feed(self, feeder: Feeder, indices: range) -> None:
         """Have it read from the beginning."""
         self._feeder = feeder
@@ -166,27 +199,25 @@ class _Once:
     def rest(self, indices: Sequence[int]) -> Iterator[object]:
         """These items: what was read from where it is kept, and after that from where the first job stopped to read."""
         for index in indices:
-            if index not in self._kept and self._feeder is not None:
+            if index >= len(self._kept) and self._feeder is not None:
                 self._feeder.join()  # It may be in the middle of an item.
             with self._turn:
-                while index not in self._kept:
+                while index >= len(self._kept):
                     try:
-                        self._kept[len(self._kept)] = next(iter(self))
+                        self._kept.append(next(iter(self)))
                     except StopIteration:
                         return
             yield self._kept[index]
 
 
+def _bounded(values: Any) -> Iterable[object]:
+    """The same, of an object that gives items by number as far as its length says: it need not say where it ends."""
+    size = None if isinstance(values, Iterable) else _size(values)
+    return values if size is None else itertools.islice(values, size)
+
+
 def _async(values: AsyncIterable[object]) -> Source:
-    source = _read_once((), None)
-    return Source(
-        size=None,
-        value_of=source.value_of,
-        feed=lambda feeder: feeder.start_async(values),
-        keep=source.keep,
-        forget=source.forget,
-        read=source.read,
-    )
+    return _Stream().source(lambda feeder: feeder.start_async(values))
 
 
 def _copied(iterable: Any) -> Iterable[object]:
@@ -227,8 +258,8 @@ def _size(values: object) -> int | None:
 
 # --- iterators that are being read ---------------------------------------------------------------------------------
 
-_claims: weakref.WeakKeyDictionary[Feeder, Sequence[object]] = weakref.WeakKeyDictionary()
-_claiming_lock = threading.Lock()
+_claims: dict[int, tuple[weakref.ref[Feeder], Sequence[object]]] = {}
+"""By the feeder's id. Without a lock: a finaliser of the user's, which may run at any line, may start a job as well."""
 
 
 def _claiming(inputs: Sequence[object], source: Source) -> Source:
@@ -238,8 +269,8 @@ def _claiming(inputs: Sequence[object], source: Source) -> Source:
         return source
 
     def feed(feeder: Feeder) -> None:
-        with _claiming_lock:
-            _claims[feeder] = iterators
+        number = id(feeder)
+        _claims[number] = weakref.ref(feeder, lambda _: _claims.pop(number, None)), iterators
         source.feed(feeder)
 
     return replace(source, feed=feed)
@@ -247,10 +278,11 @@ def _claiming(inputs: Sequence[object], source: Source) -> Source:
 
 def _is_claimed(iterable: object) -> bool:
     """Whether a job that has not ended reads this iterator."""
-    with _claiming_lock:
-        return any(
-            each is iterable and not feeder.credit.stopped for feeder, claimed in _claims.items() for each in claimed
-        )
+    return any(
+        each is iterable and (feeder := reference()) is not None and not feeder.credit.stopped
+        for reference, claimed in list(_claims.values())
+        for each in claimed
+    )
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
@@ -274,7 +306,7 @@ def _check(iterable: object, example: str) -> None:
     if inspect.iscoroutine(iterable):
         raise InputError("a coroutine was passed as the data: await it first")
     if inspect.isroutine(iterable):
-        raise InputError(f"a function was passed as the data; call it, or write {example} with the function first")
+        raise InputError(f"a function was passed as the data; call it, or write {example}")
     _check_iterator(iterable)
     if isinstance(iterable, Iterable | AsyncIterable) or hasattr(kind, "__getitem__"):
         return

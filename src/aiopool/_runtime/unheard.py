@@ -10,14 +10,11 @@ from collections.abc import Callable
 
 from aiopool import _payload
 from aiopool._runtime.results import Results
-from aiopool.telemetry import News, Surface
+from aiopool._runtime.telling import told
+from aiopool.surfaces import News, Surface
 
 ASKED_WITHIN = 1.0
 """Seconds that a program has, after a job has failed, to come round to asking for it."""
-
-LONGEST_LINE = 200
-PLAIN = (str, int, type(None))
-PYTHONS_OWN = (BaseException.__str__, OSError.__str__, KeyError.__str__)
 
 
 class Unheard:
@@ -78,16 +75,3 @@ def what_failed(name: str, results: Results, *, of_call: bool) -> str:
     if ending.how == "failed":
         return f"{name} failed: {error} (item {first.index:,})"
     return f"{name}: {len(results.failures):,} of {results.total:,} failed, the first: {error} (item {first.index:,})"
-
-
-def told(error: BaseException) -> str:
-    """An error in a line: its class, and its text where Python makes that out of plain values.
-
-    A ``__str__`` of the user's may do anything, on the thread for which everybody waits.
-    """
-    name = type(error).__name__
-    args = BaseException.args.__get__(error)  # type: ignore[attr-defined]  # past a property of the user's
-    if type(error).__str__ not in PYTHONS_OWN or not all(type(each) in PLAIN for each in args):
-        return name
-    line = f"{name}: {' '.join(str(error).split())}".removesuffix(": ")
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."

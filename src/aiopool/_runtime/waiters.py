@@ -205,7 +205,13 @@ class Callback:
     def tell(self) -> None:
         """Call it where it belongs. A loop that has closed takes its callbacks with it."""
         if self._loop is None:
-            self._context.run(self.call)
+            # Not on the loop that runs here, which is a pool's: what a task of the user's raised there would be its.
+            running = asyncio._get_running_loop()  # noqa: SLF001 - nothing public hides it
+            asyncio._set_running_loop(None)  # noqa: SLF001
+            try:
+                self._context.run(self.call)
+            finally:
+                asyncio._set_running_loop(running)  # noqa: SLF001
             return
         try:
             self._loop.call_soon_threadsafe(self.call, context=self._context)

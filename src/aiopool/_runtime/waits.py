@@ -14,7 +14,7 @@ from typing import Any, Self
 from aiopool._runtime.results import Results
 from aiopool._runtime.waiters import TICK, LoopWaiter, ThreadWaiter
 
-__all__ = ["Interrupt", "Look", "Step", "wait_in_thread", "wait_on_loop"]
+__all__ = ["Interrupt", "Look", "Step", "wait_in_thread", "wait_on_loop", "watch_waits"]
 
 
 class Step(enum.Enum):
@@ -27,6 +27,17 @@ class Step(enum.Enum):
 
 Look = Callable[[], Step]
 
+_watches: list[Callable[[Results], Callable[[], object] | None]] = []
+
+
+def watch_waits(watch: Callable[[Results], Callable[[], object] | None]) -> None:
+    """Have ``watch(results)`` called where somebody begins to wait; what it returns is called when that is over."""
+    _watches.append(watch)
+
+
+def _over(results: Results) -> Callable[[], object] | None:
+    return _watches[-1](results) if _watches else None
+
 
 async def wait_on_loop(results: Results, wants: int, look: Look, seconds: float | None = None) -> bool:
     """Wait until the look finds what it looks for. False: the time is up.
@@ -34,22 +45,28 @@ async def wait_on_loop(results: Results, wants: int, look: Look, seconds: float 
     After the look that found it nothing is awaited any more, so that a cancel cannot come between it and the caller.
     """
     __tracebackhide__ = True  # a look may raise what the job has to say
-    if look() is Step.READY:
+    if (step := look()) is Step.READY:
         return True
     deadline = None if seconds is None else time.monotonic() + seconds
     with LoopWaiter(wants) as waiter:
         alarm = None if seconds is None else waiter.alarm(seconds)
+        over = _over(results)
         results.add(waiter)
         try:
+            if step is Step.AGAIN:
+                # A look may take its whole slice of time, and two of them are not one step of the loop.
+                await asyncio.sleep(0)
             while (step := look()) is not Step.READY:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
                 if step is Step.AGAIN:
                     await asyncio.sleep(0)
-                elif deadline is not None and time.monotonic() >= deadline:
-                    return False
                 else:
                     await waiter.news()
         finally:
             results.discard(waiter)
+            if over is not None:
+                over()
             if alarm is not None:
                 alarm.cancel()
     return True
@@ -69,22 +86,28 @@ def wait_in_thread(
     deadline = None if seconds is None else time.monotonic() + seconds
     waiter = ThreadWaiter(wants)
     added = False
+    over = None
     with Interrupt(waiter.tell) as interrupt:
         try:
             while not interrupt.pressed and (step := look()) is not Step.READY:
+                late = deadline is not None and time.monotonic() >= deadline
                 if step is Step.AGAIN:
-                    continue
-                if not added:
+                    if late:
+                        return False, interrupt.pressed
+                elif not added:
                     before_blocking()
+                    over = _over(results)
                     results.add(waiter)
                     added = True
-                elif deadline is not None and time.monotonic() >= deadline:
+                elif late:
                     return False, interrupt.pressed
                 else:
                     waiter.wait(interrupt.nap(deadline))
         finally:
             if added:
                 results.discard(waiter)
+            if over is not None:
+                over()
             if interrupt.pressed:
                 # Here, where our handler still stands: a second press must not come before the first has its effect.
                 on_interrupt()

@@ -8,7 +8,6 @@ loop is ended from within the loop, where nobody holds it.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import os
@@ -21,7 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiopool._core import frames
 
 if TYPE_CHECKING:
-    from aiopool._worker.work import Entry
+    import asyncio
+
+    from aiopool._worker.work import Entry, Stepped
 
 HELD_SECONDS = 0.05
 """A step that takes longer than this holds its loop: until then, taking turns is what a loop is for."""
@@ -178,7 +179,7 @@ class Clock:
 
     # --- the link thread -------------------------------------------------------------------------------------------
 
-    def look(self, stepping: Entry | None) -> bool:
+    def look(self, stepping: Stepped | None) -> bool:
         """Call what is due overdue; whether the loop has to be asked to end something.
 
         ``stepping`` is the item at work in the main thread. If it holds its loop, it is called overdue here.

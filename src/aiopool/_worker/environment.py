@@ -5,19 +5,25 @@ Only what the kernel has changed since is changed here, so that what an initiali
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames
+from aiopool._worker import plain
+
+if TYPE_CHECKING:
+    import logging
 
 Filter = tuple[Any, Any, Any, Any, Any]
+
+
+_OF_A_FRESH_PROCESS = {"": 30}
+"""The levels of its loggers, that is, of the root. A worker imports logging where there is anything to set."""
 
 
 class Surroundings:
@@ -32,7 +38,7 @@ class Surroundings:
             "folder": self._enter,
             "path": self._set_path,
             "levels": self._set_levels,
-            "disabled": lambda _, level: logging.disable(level),
+            "disabled": self._disable,
             "console": self._set_console,
             "filters": self._set_filters,
         }
@@ -49,7 +55,7 @@ class Surroundings:
 
     def take(self, frame: frames.Environment) -> None:
         """The kernel has changed something; items in flight see it, too. In the link thread."""
-        self._change(json.loads(bytes(frame.data)))
+        self._change(plain.loads(frame.data))
 
     def _change(self, state: Mapping[str, Any]) -> None:
         known, self._known = self._known, state
@@ -82,6 +88,10 @@ class Surroundings:
         sys.path[:] = [*(entry for entry in front if entry not in new), *new, *back]
 
     def _set_levels(self, old: dict[str, int] | None, new: dict[str, int]) -> None:
+        if old is None and new == _OF_A_FRESH_PROCESS:
+            return
+        import logging
+
         old = old or {}
         for name in old.keys() - new.keys():
             logging.getLogger(name).setLevel(logging.NOTSET)
@@ -89,8 +99,18 @@ class Surroundings:
             if old.get(name) != level:
                 logging.getLogger(name).setLevel(level)
 
+    def _disable(self, old: int | None, level: int) -> None:
+        if level or old:
+            import logging
+
+            logging.disable(level)
+
     def _set_console(self, _: object, wanted: tuple[str, str | None, Any, int] | None) -> None:
         """Handlers do not travel; but where the kernel's root logger writes lines, a worker's writes them to stderr."""
+        if self._console is None and wanted is None:
+            return
+        import logging
+
         if self._console is not None:
             logging.root.removeHandler(self._console)
             self._console = None

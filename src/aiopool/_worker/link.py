@@ -5,134 +5,71 @@ from __future__ import annotations
 import os
 import select
 import threading
-import traceback
 from collections import deque
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames, wire
+from aiopool._worker.pipes import end_without_pipes
+from aiopool._worker.pulse import Pulse
+from aiopool._worker.puts import Puts
+from aiopool.errors import FrameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiopool._worker.environment import Surroundings
     from aiopool._worker.modules import Modules
+    from aiopool._worker.pages import SharedPages
+    from aiopool._worker.pipes import Pipes
     from aiopool._worker.runner import Runner
 
 READ_SIZE = 1 << 20
-FLUSH_SECONDS = 0.01
+FIRST_READ = 1 << 16
+"""So much is read at first: for more the system is asked for memory, and gets it back, which takes 50 us each time."""
+
+ONLY = range(1)
+"""The index of the only item of a job."""
+
+FLUSH_SECONDS = 0.02
 INTERRUPT_SECONDS = 0.05
 LONGEST_SECONDS = 86400.0
 """How long one wait is at most: poll takes an int of milliseconds, which a timeout of a month is beyond."""
 
 
-class Pipes:
-    """Both ends of the way to the parent.
-
-    Anybody may send; what the pipe does not take at once, the link thread sends.
-    """
-
-    def __init__(self, commands: int, answers: int) -> None:
-        self.commands = commands
-        self.answers = answers
-        self.wake_read, self._wake_write = os.pipe()
-        for fd in (commands, answers, self.wake_read, self._wake_write):
-            os.set_blocking(fd, False)
-            os.set_inheritable(fd, False)  # noqa: FBT003  # it takes no names
-        os.register_at_fork(after_in_child=self._be_a_clone)
-        self._lock = threading.Lock()
-        self._backlog: deque[memoryview] = deque()
-        self._unwritten: list[Callable[[], object]] = []
-        self._is_clone = False
-
-    def _be_a_clone(self) -> None:
-        # An item forked. In the clone its code may come back to us and would answer in the worker's name.
-        self._is_clone = True
-
-    @property
-    def backlog(self) -> bool:
-        """Whether something waits for room in the pipe."""
-        return bool(self._backlog)
-
-    def send(self, frame: frames.Frame) -> None:
-        """Send a frame, or queue it behind what waits already."""
-        if self._is_clone:
-            os._exit(0)
-        parts = [memoryview(part) for part in wire.encode(frame) if len(part)]
-        with self._lock:
-            waiting = bool(self._backlog)
-            self._backlog.extend(parts)
-            if not waiting:
-                self._write()
-        if not waiting and self._backlog:
-            self.wake()
-
-    def when_written(self, do: Callable[[], object]) -> None:
-        """Do something once all that was sent is in the pipe, where it outlives this process. Any thread."""
-        with self._lock:
-            if self._backlog:
-                self._unwritten.append(do)
-                return
-        do()
-
-    def flush(self) -> None:
-        """Send what waits, as far as there is room. For the link thread."""
-        with self._lock:
-            self._write()
-
-    def _write(self) -> None:
-        while self._backlog:
-            parts = [self._backlog[i] for i in range(min(len(self._backlog), 64))]
-            try:
-                written = os.writev(self.answers, parts)
-            except BlockingIOError:
-                return
-            except BrokenPipeError:
-                os._exit(1)  # the parent is gone
-            for part in parts:
-                if written < len(part):
-                    self._backlog[0] = part[written:]
-                    break
-                written -= len(part)
-                self._backlog.popleft()
-        while self._unwritten:
-            self._unwritten.pop()()
-
-    def wake(self) -> None:
-        """Make the link thread look around."""
-        try:
-            os.write(self._wake_write, b"\0")
-        except BlockingIOError:
-            return  # it is full of wake-ups already
-
-    def drain_wakes(self) -> None:
-        """The link thread is awake."""
-        try:
-            os.read(self.wake_read, 4096)
-        except BlockingIOError:
-            return
-
-
 class Link(threading.Thread):
     """Reads commands, writes what waits, flushes results that the main thread is too busy to send."""
 
-    def __init__(self, pipes: Pipes, runner: Runner, surroundings: Surroundings, modules: Modules) -> None:
+    def __init__(
+        self, pipes: Pipes, runner: Runner, surroundings: Surroundings, modules: Modules, shared: SharedPages
+    ) -> None:
         super().__init__(name="aiopool-link", daemon=True)
         self._pipes = pipes
         self._runner = runner
         self._modules = modules
+        self._shared = shared
+        puts = Puts(shared, runner.calls)
         self._parser = wire.Parser()
+        self._read_size = FIRST_READ
         self._flush_at = inf
         self._interrupt_at = inf
+        self._asked: deque[frames.AskStacks] = deque()
+        self._look: Callable[[Runner, int], bytes] | None = None
         self._handlers: dict[type, Callable[[Any], object]] = {
             frames.Setup: runner.setup.put,
             frames.Function: self._know,
+            frames.Call: self._take_call,
             frames.Environment: surroundings.take,
-            frames.Batch: runner.add,
+            frames.Batch: self._add,
             frames.AskBack: self._hand_back,
             frames.Cancel: self._cancel,
-            frames.Ping: lambda _: pipes.send(frames.Pong()),
+            frames.AskStacks: self._tell_stacks,
+            frames.Ping: Pulse(runner, pipes.send).answer,
+            frames.Lent: shared.expect,
+            frames.GivenBack: shared.take_back,
+            frames.Put: puts.know,
+            frames.Release: puts.forget,
             frames.Forget: lambda frame: runner.jobs.pop(frame.job, None),
         }
 
@@ -141,6 +78,8 @@ class Link(threading.Thread):
         try:
             self._serve()
         except BaseException:  # noqa: BLE001  # reported, and fatal
+            import traceback  # with the reader of Python files
+
             traceback.print_exc()
             os._exit(70)
 
@@ -149,23 +88,36 @@ class Link(threading.Thread):
         poll.register(self._pipes.commands, select.POLLIN)
         poll.register(self._pipes.wake_read, select.POLLIN)
         poll.register(self._pipes.answers, 0)
+        was_full = False
         while True:
             events = dict(poll.poll(self._milliseconds()))
             if self._pipes.wake_read in events:
                 self._pipes.drain_wakes()
-            if events.get(self._pipes.answers, 0) & (select.POLLERR | select.POLLHUP):
-                os._exit(1)
+            if (of_answers := events.get(self._pipes.answers, 0)) & select.POLLNVAL:
+                end_without_pipes()
+            if of_answers & (select.POLLERR | select.POLLHUP):
+                self._pipes.guard.end()
             if self._pipes.backlog:
                 self._pipes.flush()
             if self._pipes.commands in events and not self._read():
-                self._runner.close()
-                return
+                if self._runner.close():
+                    self._pipes.guard.watch()
+                self._pipes.guard.end()
             self._do_what_is_due()
-            poll.modify(self._pipes.answers, select.POLLOUT if self._pipes.backlog else 0)
+            if (is_full := self._pipes.backlog) != was_full:
+                was_full = is_full
+                poll.modify(self._pipes.answers, select.POLLOUT if is_full else 0)
 
     def _do_what_is_due(self) -> None:
         """Flush results, and interrupt items, that have waited for their deadline. It begins when they are seen."""
         now = monotonic()
+        while self._asked and self._look is not None:
+            question = self._asked.popleft()
+            self._pipes.send(frames.Stacks(question.number, self._look(self._runner, question.job)))
+        if self._shared.over:
+            self._shared.give_back()
+        if now >= self._shared.due:
+            self._shared.look(now)
         if now >= self._modules.due:
             self._modules.look_again(now)
         if now >= self._runner.clock.armed:
@@ -177,8 +129,7 @@ class Link(threading.Thread):
         elif self._flush_at == inf:
             self._flush_at = now + FLUSH_SECONDS
         elif now >= self._flush_at:
-            self._flush_at = inf
-            self._runner.outbox.flush()
+            self._flush_at = now + FLUSH_SECONDS if self._runner.outbox.flush_late() else inf
         self._interrupt(now)
 
     def _interrupt(self, now: float) -> None:
@@ -195,22 +146,51 @@ class Link(threading.Thread):
 
     def _milliseconds(self) -> float | None:
         runner = self._runner
-        due = min(self._flush_at, self._interrupt_at, self._modules.due, runner.clock.armed, runner.reports.due)
+        due = min(self._flush_at, self._interrupt_at, self._modules.due, self._shared.due)
+        due = min(due, runner.clock.armed, runner.reports.due)
         return None if due == inf else min(max(0.0, due - monotonic()), LONGEST_SECONDS) * 1e3
 
     def _read(self) -> bool:
         """Take in commands; False when the parent has hung up."""
-        try:
-            data = os.read(self._pipes.commands, READ_SIZE)
-        except BlockingIOError:
+        data = self._pipes.read(self._read_size)
+        if data is None:
             return True
+        # What fills it is a part of more, which is taken in one go.
+        self._read_size = READ_SIZE if len(data) >= FIRST_READ else FIRST_READ
         for frame in self._parser.feed(data):
-            self._handlers[type(frame)](frame)
+            handle = self._handlers.get(type(frame))
+            if handle is None:
+                raise FrameError(f"a pool does not send {type(frame).__name__}")
+            handle(frame)
         return bool(data)
 
     def _know(self, frame: frames.Function) -> None:
         self._modules.expect(monotonic())
         self._runner.know(frame)
+
+    def _take_call(self, frame: frames.Call) -> None:
+        self._know(frames.Function(frame.job, frame.flags, b"", frame.function))
+        self._add(frames.Batch(frame.job, frame.batch, 1, 1, ONLY, b"", [frame.arguments]))
+
+    def _tell_stacks(self, frame: frames.AskStacks) -> None:
+        self._asked.append(frame)
+        if self._look is None and len(self._asked) == 1:
+            threading.Thread(target=self._learn_to_look, name="aiopool-look", daemon=True).start()
+
+    def _learn_to_look(self) -> None:
+        """With the first question, for nobody may ever ask. On a thread of its own: it takes longer than many an item.
+
+        The link thread brings the next items meanwhile. Else what is seen would always be that none runs.
+        """
+        from aiopool._worker.stacks import look
+
+        self._look = look
+        self._pipes.wake()
+
+    def _add(self, frame: frames.Batch) -> None:
+        if self._shared.next is not None:
+            self._shared.unpack(frame)
+        self._runner.add(frame)
 
     def _hand_back(self, frame: frames.AskBack) -> None:
         job = self._runner.jobs.get(frame.job)

@@ -6,7 +6,6 @@ begun, so that it can retire this worker when one of them was edited.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from math import inf
 
 from aiopool._core import frames
+from aiopool._worker import plain
 
 # By text: pathlib would be the one module that a fresh worker needs for nothing else.
 _NOT_OWN = (os.__file__.removesuffix("os.py"), __file__.removesuffix(os.path.join("_worker", "modules.py")))  # noqa: PTH118
@@ -73,7 +73,7 @@ class Modules:
                 files = {file for name in new if (file := _own_file(sys.modules.get(name)))}
                 stamps = [(file, *stamp) for file in sorted(files) if (stamp := self._stamp(file, now))]
                 if stamps:
-                    self._send(frames.Modules(json.dumps(stamps).encode()))
+                    self._send(frames.Modules(plain.dumps(stamps).encode()))
             self._looked = now
             return changed
 
@@ -95,5 +95,7 @@ def _own_file(module: object) -> str | None:
         return None
     if not isinstance(file, str) or file.endswith(".pyc"):
         return None
+    if file.startswith(_NOT_OWN):
+        return None  # As of nearly all that a worker begins with, and at once.
     file = os.path.abspath(file)  # noqa: PTH100  # of a text, which costs a tenth
     return None if file.startswith(_NOT_OWN) or any(part in file for part in _INSTALLED) else file

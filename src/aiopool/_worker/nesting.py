@@ -16,7 +16,7 @@ import nest_asyncio2
 
 if TYPE_CHECKING:
     from aiopool._worker.runner import Runner
-    from aiopool._worker.work import Entry
+    from aiopool._worker.work import Stepped
 
 DEEPEST = 50
 """How many nested runs may lie upon each other; at that depth no further item is stepped before one has ended."""
@@ -30,6 +30,8 @@ def allow(runner: Runner) -> None:
     nest_asyncio2.apply(runner.loop, run_close_loop=True)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + DEEPEST * FRAMES))
     Nesting(runner, runner.loop)
+    # An item may be stepped within a step of another one: which of them runs is more than the mark page says.
+    runner.has_laps = False
 
 
 class Nesting:
@@ -103,7 +105,7 @@ class Nesting:
 class _Beneath:
     """Holds an item whose nested run is done, but not the ones that lie upon it: they are not on its time."""
 
-    def __init__(self, entry: Entry | None) -> None:
+    def __init__(self, entry: Stepped | None) -> None:
         self._entry = entry
         self._holds = False
 

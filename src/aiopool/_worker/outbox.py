@@ -2,32 +2,90 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby, repeat
+from operator import itemgetter, sub
 from time import perf_counter
+from typing import Any, cast
 
 from aiopool import _payload, inside
 from aiopool._core import frames
 from aiopool._worker.clock import Attempt, Clock
+from aiopool._worker.prints import Prints
 from aiopool._worker.reports import Reports
-from aiopool._worker.work import OVER, Entry, JobRun, LoadFailed
+from aiopool._worker.showing import end_figures, left_open
+from aiopool._worker.work import BatchRun, JobRun, LoadFailed, Stepped
 from aiopool.errors import ItemTimeout
 
-FLUSH_SECONDS = 0.005
+FLUSH_SECONDS = 0.02
 """How old a finished value may become while further items of its batch are run by the main thread."""
 
 NEVER = 0, -1.0
 """The verdict on what another attempt would not mend."""
 
-Done = tuple[int, int, int, float, object, bytes | None]
+Done = tuple[int, int, int | range, float | frames.InARow, object, bytes | None]
+"""Job, batch, position, seconds, and the value or its pickle. Of plain neighbours three of them are many: a Run's."""
+
+
+class Run:
+    """Values of neighbouring items that run one right after the other.
+
+    The main thread appends to ``values`` and then when that was to ``ends``; what is in both has ended, and whoever
+    flushes takes it away. ``first`` is where in the batch the first one of these is, ``begin`` where the run began, and
+    ``since`` when the first one of these did. Nothing has to be sent before it is ``due``.
+    """
+
+    __slots__ = ("batch", "begin", "due", "ends", "first", "job", "since", "values")
+
+    def __init__(self, job: JobRun, batch: BatchRun, position: int, due: float) -> None:
+        self.job = job
+        self.batch = batch
+        self.begin = self.first = position
+        self.due = due
+        self.since = 0.0
+        self.ends: list[float] = []
+        self.values: list[object] = []
+
+    @property
+    def end(self) -> int:
+        """Where in the batch the first item is that has not ended."""
+        return self.first + len(self.ends)
+
+    @property
+    def started(self) -> float:
+        """When that item began. Any thread."""
+        last = self.ends[-1:]
+        return last[0] if last else self.since
+
+    def taken(self, *, over: bool = False) -> list[Done]:
+        """What has ended, which is nobody else's from now on. With the lock of those who flush.
+
+        When the run is ``over``, nobody adds to it any more.
+        """
+        count = len(self.ends)
+        if not count:
+            return []
+        first, row = self.first, frames.InARow(self.since, self.ends)
+        # Before they are taken away: see ``started``.
+        self.since = row.ends[count - 1]
+        if over and len(self.values) == count:
+            values = self.values
+            self.ends, self.values = [], []
+        else:
+            row.ends, values = self.ends[:count], self.values[:count]
+            del self.ends[:count], self.values[:count]
+        self.first += count
+        return [(self.job.id, self.batch.id, range(first, first + count), row, values, None)]
 
 
 class Outbox:
-    """Values that have not been sent. ``append`` and ``popleft`` of a deque are atomic, so items need no lock."""
+    """Values that have not been sent. ``append`` and ``popleft`` of a deque are atomic, so items need no lock.
+
+    ``_told``: the link thread was woken, and looks here again before long, and again until it lowers this.
+    """
 
     def __init__(
         self,
@@ -35,50 +93,111 @@ class Outbox:
         wake: Callable[[], None],
         clock: Clock,
         reports: Reports,
-        mark: Callable[[Entry], None],
+        mark: Callable[[Stepped], None],
+        *,
+        prints: Prints,
     ) -> None:
         self._send = send
         self._wake = wake
         self._mark = mark
         self._reports = reports
+        self._prints = prints
+        self._printing = prints.open
         self._held = clock.held
+        self._end = clock.end
         self._done: deque[Done] = deque()
+        self._run: Run | None = None
         self._flushing = threading.Lock()
         self._flushed = perf_counter()
         self._told = False
+        self._is_clone = False
+        os.register_at_fork(after_in_child=self._be_a_clone)
+
+    def _be_a_clone(self) -> None:
+        # An item forked. Should its code come back to us in the clone, no other item begins there, and the clone ends.
+        self._is_clone = True
+        if self._run is not None:
+            self._run.job.drop()
+
+    def _must_not_be_a_clone(self) -> None:
+        if self._is_clone:
+            os._exit(0)
 
     @property
     def waiting(self) -> bool:
-        """Whether something should be flushed before long."""
-        return bool(self._done)
+        """Whether the link thread should look here before long."""
+        return self._told
 
-    def value(self, job: JobRun, entry: Entry, value: object, seconds: float, now: float) -> None:
-        """An item ended with a value. One that cannot be pickled is an error of its item."""
+    # --- plain items that run one right after the other: the main thread -------------------------------------------
+
+    def begin(self, job: JobRun, batch: BatchRun, position: int) -> Run:
+        """They begin. What was gathered before is the end of another run."""
+        self._run = run = Run(job, batch, position, 0.0)
+        # First this, and then the look; the link thread lowers it first.
+        if self._told:
+            run.due = self._flushed + FLUSH_SECONDS
+        return run
+
+    def gather(self, run: Run) -> int:
+        """The run is over: its values wait like others. Where the first item is that has not ended."""
+        self._must_not_be_a_clone()
+        with self._flushing:
+            end = run.end
+            self._done += run.taken(over=True)
+            self._run = None
+        run.batch.done += end - run.begin
+        run.batch.free(run.begin, end)
+        return end
+
+    # --- one by one ------------------------------------------------------------------------------------------------
+
+    def value(
+        self, job: JobRun, entry: Stepped, value: object, seconds: float, now: float, *, attempt: Attempt | None = None
+    ) -> None:
+        """An item ended with a value. One that cannot be pickled is an error of its item.
+
+        The ``attempt`` ends when it is pickled: that runs the user's code, which may hang.
+        """
+        self._must_not_be_a_clone()
+        # First: a figure that is pickled while it is open would be opened in the notebook as well.
+        if left_open:
+            end_figures(entry, show=True)
         blob: bytes | None = None
+        refusal: BaseException | None = None
         if type(value) not in _payload.PLAIN_TYPES:
             try:
                 blob = _payload.dump_value(value)
             except BaseException as error:  # noqa: BLE001  # pickling runs the user's code, which may raise anything
-                # It would be the same another time: what it has cost to make it is not paid twice.
-                self._fail(job, entry, error, seconds, NEVER)
-                return
+                refusal = error
             value = None
+        if attempt is not None and self._end(attempt):
+            self.timed_out(job, entry, attempt, None, seconds)
+            return
+        if refusal is not None:
+            # It would be the same another time: what it has cost to make it is not paid twice.
+            self._fail(job, entry, refusal, seconds, NEVER)
+            return
         batch = entry.batch
-        batch.payloads[entry.position] = OVER
-        if self._reports.busy or self._held or inside.belongings:
+        batch.over(entry.position)
+        if self._reports.busy or self._held or self._printing or inside.belongings:
             self._settle(entry)
         self._done.append((job.id, batch.id, entry.position, seconds, value, blob))
         batch.done += 1
         if not job.may_rerun:
             self.flush()
             self._mark(entry)
-        elif batch.done + batch.back >= batch.size or now - self._flushed > FLUSH_SECONDS:
+        else:
+            self.ended(batch, now)
+
+    def ended(self, batch: BatchRun, now: float) -> None:
+        """Values of this batch were put down: send them, or see to it that somebody will."""
+        if batch.done + batch.back >= batch.size or now - self._flushed > FLUSH_SECONDS:
             self.flush()
         elif not self._told:
             self._told = True
             self._wake()
 
-    def error(self, job: JobRun, entry: Entry, error: BaseException, seconds: float) -> None:
+    def error(self, job: JobRun, entry: Stepped, error: BaseException, seconds: float) -> None:
         """An item ended with an exception."""
         if type(error) is LoadFailed:
             self._fail(job, entry, error.error, seconds, NEVER)
@@ -86,37 +205,45 @@ class Outbox:
             self._fail(job, entry, error, seconds, job.judge(error))
 
     def timed_out(
-        self, job: JobRun, entry: Entry, attempt: Attempt, error: BaseException | None, seconds: float
+        self, job: JobRun, entry: Stepped, attempt: Attempt, error: BaseException | None, seconds: float
     ) -> None:
         """An item was told to end because of its timeout. ``error`` is what it ended with, None for a value."""
+        from asyncio import CancelledError  # a worker that has had functions only may not know it yet
+
         timeout = ItemTimeout(f"it did not end within {job.timeout:g} s")
         cancelled = attempt.struck or error
         if cancelled is not None:
             timeout.__traceback__ = cancelled.__traceback__
         if error is not None:
-            timeout.__context__ = error.__context__ if isinstance(error, asyncio.CancelledError) else error
+            timeout.__context__ = error.__context__ if isinstance(error, CancelledError) else error
         attempt.struck = None  # It and the frames it came through hold each other.
         self._fail(job, entry, timeout, seconds, (job.judge(timeout)[0] | frames.Failed.TIMED_OUT, -1.0))
 
-    def dropped(self, entry: Entry) -> None:
+    def dropped(self, entry: Stepped) -> None:
         """An item of a cancelled job ended; nobody wants to know how."""
+        if left_open:
+            end_figures(entry, show=False)
         entry.batch.done += 1
-        entry.batch.payloads[entry.position] = OVER
+        entry.batch.over(entry.position)
         self._settle(entry)
 
-    def _settle(self, entry: Entry) -> None:
+    def _settle(self, entry: Stepped, *, failed: bool = False) -> None:
         """An item is over: whatever says or holds something on its behalf ends with it."""
         self._reports.settle()
+        self._prints.end(entry, failed=failed)
         self._held.pop(entry.code, None)
         inside.end_belongings(entry)
 
     def _fail(
-        self, job: JobRun, entry: Entry, error: BaseException, seconds: float, verdict: tuple[int, float]
+        self, job: JobRun, entry: Stepped, error: BaseException, seconds: float, verdict: tuple[int, float]
     ) -> None:
+        self._must_not_be_a_clone()
+        if left_open:
+            end_figures(entry, show=True)
         batch = entry.batch
         batch.done += 1
-        batch.payloads[entry.position] = OVER
-        self._settle(entry)
+        batch.over(entry.position)
+        self._settle(entry, failed=True)
         data = _payload.dump_error(error)
         self.flush()
         self._send(frames.Failed(job.id, batch.id, entry.position, seconds, *verdict, data))
@@ -124,18 +251,42 @@ class Outbox:
             self._mark(entry)
 
     def flush(self) -> None:
-        """Send everything that has ended. Called by whoever runs items and, while they are busy, by the link thread."""
+        """Send everything that has ended. Any thread."""
         with self._flushing:
             self._flushed = perf_counter()
-            # Lowered before the look: what is put down after it tells the link thread anew.
-            self._told = False
             done = [self._done.popleft() for _ in range(len(self._done))]
+            if self._run is not None:
+                done += self._run.taken()
             for (job, batch), group in groupby(done, key=itemgetter(0, 1)):
                 self._send(_results(job, batch, list(group)))
 
+    def flush_late(self) -> bool:
+        """Send what whoever runs items is too busy to send. For the link thread; True: look again in as long.
+
+        Mostly they have sent something since, and will again.
+        """
+        if perf_counter() - self._flushed < FLUSH_SECONDS:
+            return True
+        # Lowered before the look: what is put down after it tells the link thread anew. But a run only looks when it
+        # is come out of; and no item of it begins before that, once the others were cut off.
+        self._told = False
+        if (run := self._run) is not None:
+            run.job.come_out()
+        self.flush()
+        return False
+
 
 def _results(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
-    _, _, positions, seconds, values, blobs = zip(*done, strict=True)
+    if len(done) == 1 and isinstance(run := done[0][2], range):
+        shared = _payload.dump_shared(cast("list[object]", done[0][4]))
+        return frames.Results(job, batch, run, cast("frames.InARow", done[0][3]), shared, ())
+    if len(done) == 1:
+        _, _, at, took, value, blob = done[0]
+        shared = _payload.dump_shared([value]) if blob is None else b""
+        only = range(cast("int", at), cast("int", at) + 1)
+        return frames.Results(job, batch, only, (cast("float", took),), shared, () if blob is None else (blob,))
+    positions: tuple[int, ...]
+    positions, seconds, values, blobs = zip(*chain.from_iterable(map(_single, done)), strict=True)
     if blobs.count(None) == len(blobs):
         shared, blobs = _payload.dump_shared(list(values)), ()
     else:
@@ -145,3 +296,13 @@ def _results(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
     if positions[-1] - first == count - 1 and positions == tuple(range(first, first + count)):
         return frames.Results(job, batch, range(first, first + count), seconds, shared, blobs)
     return frames.Results(job, batch, positions, seconds, shared, blobs)
+
+
+def _single(done: Done) -> Iterable[tuple[Any, ...]]:
+    """Each item that is in there."""
+    _, _, position, seconds, value, blob = done
+    if isinstance(position, range):
+        row = cast("frames.InARow", seconds)
+        took = map(sub, row.ends, chain((row.since,), row.ends))
+        return zip(position, took, cast("list[object]", value), repeat(None))
+    return ((position, seconds, value, blob),)

@@ -5,13 +5,11 @@ So a ``def`` item may call ``asyncio.run``; coroutines are not served meanwhile,
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import os
+import errno
 import queue
 import signal
 import threading
-import traceback
 import types
 from collections import deque
 from time import perf_counter
@@ -19,12 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from aiopool._core import frames
 from aiopool._worker.clock import Attempt, Clock
-from aiopool._worker.lanes import Lane, stepped
+from aiopool._worker.laps import are_possible, run_lap
+from aiopool._worker.loops import LoopOnDemand
+from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox
+from aiopool._worker.pipes import end_without_pipes
+from aiopool._worker.prints import Prints
 from aiopool._worker.reports import Reports
-from aiopool._worker.work import Entry, JobRun, MarkPage
+from aiopool._worker.striking import must_not_be_struck
+from aiopool._worker.work import Entry, JobRun, Stepped
+from aiopool.errors import FrameError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 CANCEL_SIGNAL = signal.SIGURG
@@ -34,7 +39,8 @@ CANCEL_SIGNAL = signal.SIGURG
 class Runner:
     """Runs items.
 
-    ``stepping`` is the item that the main thread is inside of; the link thread reads it.
+    ``stepping`` is the item that the main thread is inside of, and ``began`` when that began, where it is a ``def``, or
+    the lap that it is in, some ms before; the link thread reads them.
     """
 
     def __init__(
@@ -43,15 +49,17 @@ class Runner:
         wake: Callable[[], None],
         marks: MarkPage,
         when_written: Callable[[Callable[[], object]], None],
+        prints: Prints,
     ) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.calls = LoopOnDemand()
         self.context = contextvars.copy_context()
         self.marks = marks
         self.clock = Clock(send, wake)
         self.reports = Reports(send, wake)
-        self.outbox = Outbox(send, wake, self.clock, self.reports, self._mark_until_written)
-        self.stepping: Entry | None = None
-        self.interrupted: Entry | None = None
+        self.outbox = Outbox(send, wake, self.clock, self.reports, self._mark_until_written, prints=prints)
+        self.stepping: Stepped | None = None
+        self.began = 0.0
+        self.interrupted: Stepped | None = None
         self.jobs: dict[int, JobRun] = {}
         self.setup: queue.SimpleQueue[frames.Setup] = queue.SimpleQueue()
         self.ready = False
@@ -59,23 +67,37 @@ class Runner:
         self._send = send
         self._wake = wake
         self._when_written = when_written
+        self._prints = prints
         self._main = threading.get_ident()
         self._turns: deque[JobRun] = deque()
         self._cancels: deque[JobRun] = deque()
         self._in_def = False
+        self.has_laps = are_possible(self.context)
         self._counting_threads = threading.Lock()
+        self._new_lane: Callable[[Runner, JobRun], object] = _first_lane
         signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The user's event loop; in the main thread, because asking for it may make it."""
+        return self.calls.get()
 
     def run(self) -> None:
         """Serve until the parent hangs up."""
         while not self.closing:
             try:
-                self.loop.run_forever()
+                self.calls.run_forever()
             except (SystemExit, KeyboardInterrupt):
                 # A task that an item started raised it. Asyncio lets these two out of the loop besides giving them
                 # to whoever awaits the task; the item fails with it, and the worker goes on.
                 pass
-            except BaseException:  # noqa: BLE001  # a signal handler of the user's that raised between two items
+            except BaseException as error:  # noqa: BLE001  # a signal handler of the user's, between two items
+                if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EINVAL):
+                    # An item has closed what the loop waits on. What has ended is told before.
+                    self.outbox.flush()
+                    end_without_pipes()
+                import traceback  # with the reader of Python files
+
                 traceback.print_exc()
             self._run_defs()
 
@@ -87,21 +109,20 @@ class Runner:
 
     def add(self, frame: frames.Batch) -> None:
         """Queue a batch and wake the main thread."""
-        job = self.jobs[frame.job]
+        job = self.jobs.get(frame.job)
+        if job is None:
+            raise FrameError(f"a batch of job {frame.job}, which is not known here")
         job.add(frame)
-        if job.is_async:
-            self.loop.call_soon_threadsafe(self.open_lane, job)
-        else:
-            self._serve(job)
+        self.serve(job)
 
     def cancel(self, job: JobRun) -> None:
         """Drop what has not started, cancel what runs; Dropped is sent when nothing is left."""
         job.cancelled = True
-        job.queue.clear()
+        job.drop()
         # What only waited is gone at once, also while the main thread is busy with something else.
         self._drop_if_empty(job)
         self._cancels.append(job)
-        self.loop.call_soon_threadsafe(self._process_cancels)
+        self.calls.call_soon_threadsafe(self._process_cancels)
         if not job.is_async:
             self.interrupt()
 
@@ -113,7 +134,7 @@ class Runner:
         entry = self.stepping
         return entry is not None and entry is not self.interrupted and self._shall_end(entry)
 
-    def _shall_end(self, entry: Entry) -> bool:
+    def _shall_end(self, entry: Stepped) -> bool:
         if entry.code in self.clock.held:
             return False
         if (job := entry.job) is not None and job.cancelled:
@@ -132,7 +153,7 @@ class Runner:
     def look_at_clock(self) -> None:
         """Some attempt may be due."""
         if self.clock.look(self.stepping):
-            self.loop.call_soon_threadsafe(self._end_overdue)
+            self.calls.call_soon_threadsafe(self._end_overdue)
         # If the main thread is inside of it, there is nothing to wait for.
         self.interrupt()
 
@@ -140,7 +161,7 @@ class Runner:
         """An item is not held any more: its job's cancel, or its timeout, is due now."""
         if job.cancelled:
             self._cancels.append(job)
-            self.loop.call_soon_threadsafe(self._process_cancels)
+            self.calls.call_soon_threadsafe(self._process_cancels)
             self._wake()
 
     def interrupt(self) -> bool:
@@ -150,29 +171,34 @@ class Runner:
         signal.pthread_kill(self._main, CANCEL_SIGNAL)
         return True
 
-    def close(self) -> None:
-        """The parent has hung up. It does so when nothing is left here, or because it has died."""
+    def close(self) -> bool:
+        """The parent has hung up: True where nothing is left here, as it should be, and the main thread ends now."""
         if not self.ready or any(
-            job.queue or job.tasks or job.threads or job.running for job in list(self.jobs.values())
+            job.waits or job.tasks or job.threads or job.running for job in list(self.jobs.values())
         ):
-            os._exit(1)
+            return False
         self.closing = True
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.calls.call_soon_threadsafe(self.calls.stop)
+        return True
 
     # --- cancelling ------------------------------------------------------------------------------------------------
 
     def _on_cancel_signal(self, _: int, frame: types.FrameType | None) -> None:
         """Raise in the item that is being run, and only while its own frames are on top.
 
-        Where that would do harm nothing happens; the link thread then tries again.
+        Where that would do harm nothing happens; the link thread then tries again, and so does what the item prints.
         """
         entry = self.stepping
         if entry is None or not self.must_interrupt():
             return
-        if frame is None or _must_not_be_struck(frame):
+        if frame is None or must_not_be_struck(frame):
+            self._prints.late = self._on_cancel_signal
             return
+        import asyncio  # a worker that has had functions only may not know it yet
+
         self.interrupted = entry
-        job, task = entry.job, asyncio.current_task(self.loop)
+        job = entry.job
+        task = asyncio.current_task(self.calls.made) if self.calls.made is not None else None
         if job is not None and task is not None:
             if task in job.told:
                 return  # Its loop came first; this would strike its cleaning up.
@@ -180,7 +206,11 @@ class Runner:
         error = asyncio.CancelledError()
         if (attempt := self.clock.attempts.get(entry.code)) is not None:
             attempt.struck = error
-        raise error
+        try:
+            raise error
+        finally:
+            # It and this frame would hold each other, and the item's arguments with them.
+            del error
 
     def _end_overdue(self) -> None:
         for attempt in self.clock.struck():
@@ -212,7 +242,7 @@ class Runner:
             self.outbox.flush()
             self._send(frames.Dropped(job.id))
 
-    def _mark_until_written(self, entry: Entry) -> None:
+    def _mark_until_written(self, entry: Stepped) -> None:
         """An item that may not be begun twice has ended: until that is in the pipe, it dies with this process."""
         slot = self.marks.take()
         self.marks.slots[slot] = entry.code
@@ -222,8 +252,8 @@ class Runner:
 
     def open_lane(self, job: JobRun) -> None:
         """Start one more lane if there is something for it to do; it opens the next one when its item first waits."""
-        if job.is_async and job.queue and len(job.tasks) < job.lanes and not job.cancelled:
-            Lane(self, job)
+        if job.is_async and job.waits and len(job.tasks) < job.lanes and not job.cancelled:
+            self._new_lane(self, job)
 
     def lane_ended(self, job: JobRun) -> None:
         """A lane is gone: cancelled with its item, or out of work."""
@@ -233,7 +263,7 @@ class Runner:
             self.open_lane(job)
 
     def _forget_single(self, job: JobRun) -> None:
-        if job.once and not job.queue and not job.tasks and not job.running and not job.threads:
+        if job.once and not job.waits and not job.tasks and not job.running and not job.threads:
             self._forget(job)
 
     def _forget(self, job: JobRun) -> bool:
@@ -242,23 +272,26 @@ class Runner:
 
     # --- functions -------------------------------------------------------------------------------------------------
 
-    def _serve(self, job: JobRun) -> None:
-        """See to it that queued ``def`` items are run: in the main thread, or in threads. Any thread."""
+    def serve(self, job: JobRun) -> None:
+        """See to it that queued items are run: ``def`` ones in the main thread, or in threads. Any thread."""
+        if job.is_async:
+            self.calls.call_soon_threadsafe(self.open_lane, job)
+            return
         if job.lanes > 1 or job.threads:
             self._open_threads(job)
             return
         if not job.in_turns:
             job.in_turns = True
             self._turns.append(job)
-        self.loop.call_soon_threadsafe(self._turn_to_defs)
+        self.calls.call_soon_threadsafe(self._turn_to_defs)
 
     def _turn_to_defs(self) -> None:
         # Inside a def item the loop runs for a coroutine that it returned: items that have come wait for its end.
         if not self._in_def:
-            self.loop.stop()
+            self.calls.stop()
 
     def _run_defs(self) -> None:
-        """Run ``def`` items until none is left, one of each job in turn."""
+        """Run ``def`` items until none is left, one of each job in turn, or some ms of quick ones."""
         while self._turns and not self.closing:
             job = self._turns[0]
             if job.lanes > 1:
@@ -267,32 +300,48 @@ class Runner:
                 job.in_turns = False
                 self._open_threads(job)
                 continue
-            try:
-                entry = job.queue.popleft()
-            except IndexError:
+            self._in_def = True
+            went_on = self._run_next(job)
+            self._in_def = False
+            if not went_on:
                 self._turns.popleft()
                 job.in_turns = False
                 # The link thread queues first and looks at in_turns second; so look at the queue once more.
-                if job.queue and not job.in_turns:
+                if job.waits and not job.in_turns:
                     job.in_turns = True
                     self._turns.append(job)
                 else:
                     self._forget_single(job)
                 continue
-            self._in_def = True
-            self._run_def(job, entry)
-            self._in_def = False
             if self._cancels:
                 self._process_cancels()
             self._drop_if_empty(job)
             if len(self._turns) > 1:
                 self._turns.rotate(-1)
 
+    def _run_next(self, job: JobRun) -> bool:
+        """Run the job's next item, or many in a lap; False if none is left."""
+        # A function is loaded as a part of its first item.
+        function = job.in_laps if self.has_laps else None
+        stretch = job.stretch() if function is not None and not job.queue else None
+        if function is not None and stretch is not None and stretch.batch.plain:
+            run_lap(self, job, stretch, function)
+            return True
+        if (entry := job.take()) is None:
+            return False
+        self._run_def(job, entry)
+        return True
+
+    @property
+    def must_turn(self) -> bool:
+        """Whether a lap should end here: another job wants its turn, or somebody was cancelled."""
+        return len(self._turns) > 1 or bool(self._cancels) or self.closing
+
     def _run_def(self, job: JobRun, entry: Entry) -> None:
         job.running += 1
         self.marks.slots[0] = entry.code
         attempt: Attempt | None = None
-        started = perf_counter()
+        self.began = started = perf_counter()
         try:
             self.stepping = entry
             try:
@@ -306,18 +355,18 @@ class Runner:
             finally:
                 self.stepping = self.interrupted = None
         except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
-            self._raised(job, entry, attempt, error, perf_counter() - started)
+            self.raised(job, entry, error, perf_counter() - started, attempt)
         else:
-            if attempt is None:
-                now = perf_counter()
-                self.outbox.value(job, entry, value, now - started, now)
-            else:
-                self._timed_returned(job, entry, attempt, value, started)
+            now = perf_counter()
+            self.outbox.value(job, entry, value, now - started, now, attempt=attempt)
         finally:
             self.marks.slots[0] = 0
             job.running -= 1
 
-    def _raised(self, job: JobRun, entry: Entry, attempt: Attempt | None, error: BaseException, seconds: float) -> None:
+    def raised(
+        self, job: JobRun, entry: Stepped, error: BaseException, seconds: float, attempt: Attempt | None = None
+    ) -> None:
+        """An item has ended with an error."""
         overdue = attempt is not None and self.clock.end(attempt)
         if job.cancelled:
             self.outbox.dropped(entry)
@@ -325,13 +374,6 @@ class Runner:
             self.outbox.timed_out(job, entry, attempt, error, seconds)
         else:
             self.outbox.error(job, entry, error, seconds)
-
-    def _timed_returned(self, job: JobRun, entry: Entry, attempt: Attempt, value: object, started: float) -> None:
-        now = perf_counter()
-        if self.clock.end(attempt):
-            self.outbox.timed_out(job, entry, attempt, None, now - started)
-        else:
-            self.outbox.value(job, entry, value, now - started, now)
 
     def _value(self, job: JobRun, entry: Entry, attempt: Attempt | None) -> object:
         context = self.context.copy()
@@ -341,15 +383,29 @@ class Runner:
             return self._complete(context, job, entry, value, attempt)
         return value
 
+    def complete(
+        self, context: contextvars.Context, job: JobRun, entry: Stepped, coroutine: Any, seconds: float
+    ) -> None:
+        """An item of a lap has returned a coroutine after so many seconds: run it to its end."""
+        started = perf_counter() - seconds
+        try:
+            value = self._complete(context, job, entry, coroutine, None)
+        except BaseException as error:  # noqa: BLE001  # the same
+            self.raised(job, entry, error, perf_counter() - started)
+        else:
+            now = perf_counter()
+            self.outbox.value(job, entry, value, now - started, now)
+
     def _complete(
         self,
         context: contextvars.Context,
         job: JobRun,
-        entry: Entry,
+        entry: Stepped,
         coroutine: types.CoroutineType[Any, Any, object],
         attempt: Attempt | None,
     ) -> object:
         """Run a coroutine in the worker's own loop to its end, as a lane would: it can be cancelled there."""
+        from aiopool._worker.lanes import stepped  # with asyncio
 
         async def run() -> object:
             return await stepped(self, job, entry, coroutine, attempt)
@@ -372,6 +428,7 @@ class Runner:
 
     def _open_threads(self, job: JobRun) -> None:
         """Start threads for what is queued, beside what the main thread still runs. Any thread."""
+        job.spread()
         with self._counting_threads:
             count = max(0, min(job.lanes - job.threads - job.running, len(job.queue)))
             job.threads += count
@@ -389,7 +446,7 @@ class Runner:
             job.threads -= fewer
             job.lanes = max(1, job.threads)
         if not job.threads:
-            self._serve(job)
+            self.serve(job)
 
     def _thread(self, job: JobRun) -> None:
         slot = self.marks.take()
@@ -407,7 +464,7 @@ class Runner:
         self._drop_if_empty(job)
         # Something may have been queued between the look at the queue and the count.
         if job.queue and not job.cancelled:
-            self._serve(job)
+            self.serve(job)
 
     def _run_in_thread(self, job: JobRun, entry: Entry) -> None:
         """Nothing can be raised in a thread: what takes too long is ended with the worker, by the parent."""
@@ -421,33 +478,18 @@ class Runner:
                 attempt = self.clock.start(entry, job.timeout)
             value = context.run(job.call, entry)
             if isinstance(value, types.CoroutineType):
+                import asyncio  # few that run in threads return one
+
                 value = context.run(asyncio.run, value)
         except BaseException as error:  # noqa: BLE001  # an item may raise anything; the thread serves on
-            self._raised(job, entry, attempt, error, perf_counter() - started)
+            self.raised(job, entry, error, perf_counter() - started, attempt)
         else:
-            if attempt is None:
-                now = perf_counter()
-                self.outbox.value(job, entry, value, now - started, now)
-            else:
-                self._timed_returned(job, entry, attempt, value, started)
+            now = perf_counter()
+            self.outbox.value(job, entry, value, now - started, now, attempt=attempt)
 
 
-_WHOLE_OR_NOT_AT_ALL = ("aiopool._payload.functions", "aiopool._payload.classes")
+def _first_lane(runner: Runner, job: JobRun) -> None:
+    from aiopool._worker.lanes import Lane  # with asyncio: only who is given coroutines
 
-
-def _must_not_be_struck(frame: types.FrameType) -> bool:
-    """Whether an exception that is raised here would do harm beyond the item.
-
-    In a frame of ours it would strike whoever runs items. Within an import it would leave a package half made, which
-    every later import of it in this process falls over: its parts are there, but not in it. So with a class of a cell.
-    """
-    if frame.f_globals.get("__name__", "").startswith("aiopool._worker"):
-        return True
-    outer: types.FrameType | None = frame
-    while outer is not None:
-        if outer.f_code.co_filename.startswith("<frozen importlib._bootstrap"):
-            return True
-        if outer.f_globals.get("__name__") in _WHOLE_OR_NOT_AT_ALL:
-            return True
-        outer = outer.f_back
-    return False
+    runner._new_lane = Lane  # noqa: SLF001  # it is the runner's own
+    Lane(runner, job)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
 import math
-import mmap
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiopool import _payload, inside
 from aiopool._core import frames
+from aiopool._worker import plain
 from aiopool._worker.clock import Clock
 from aiopool._worker.reports import Reports
+from aiopool.errors import FrameError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _set_running = inside.running.set
 
@@ -31,31 +33,69 @@ class Host(Protocol):
     def released(self, job: JobRun) -> None:
         """An item can feel its end again: tell it what was held back."""
 
+    def serve(self, job: JobRun) -> None:
+        """Something of it waits to be run. Any thread."""
+
 
 OVER: Any = object()
 """In the place of the payload of an item that has ended."""
+
+MOST_HELD = 1 << 20
+"""Of items that run one after another each is freed with the last one; so many bytes of them may wait for that."""
 
 
 class BatchRun:
     """One batch while it is here. ``done`` is counted by whoever runs items, ``back`` by the link thread only.
 
-    ``payloads`` are the values of its items, or their pickles where ``own`` says so; OVER for those that have ended.
+    ``payloads`` are the values of its items, or their pickles where ``own`` says so; OVER for those that have ended. A
+    range may stand for its numbers, as long as nobody needs to know which of them have ended.
     Contexts of tasks and timers that an item left behind keep this alive, but neither its job nor any payload.
     """
 
-    __slots__ = ("attempt", "back", "done", "id", "job", "job_id", "own", "payloads", "seed", "size")
+    __slots__ = (
+        "attempt",
+        "back",
+        "done",
+        "id",
+        "items",
+        "job",
+        "job_id",
+        "own",
+        "payloads",
+        "plain",
+        "seed",
+        "size",
+    )
 
-    def __init__(self, job: JobRun, frame: frames.Batch, payloads: list[Any], own: list[bool] | None) -> None:
+    def __init__(self, job: JobRun, frame: frames.Batch, payloads: list[Any] | range, own: list[bool] | None) -> None:
         self.job = weakref.ref(job)
         self.job_id = job.id
         self.seed = job.seed
         self.id = frame.batch
+        self.items: Sequence[int] = frame.items
         self.size = len(frame.items)
         self.attempt = frame.attempt
         self.payloads = payloads
+        self.plain = False
         self.own = own
         self.done = 0
         self.back = 0
+
+    def entry(self, position: int) -> Entry:
+        """The item that is there."""
+        return Entry(self, position, self.items[position])
+
+    def over(self, position: int) -> None:
+        """The item that is there has ended. For whoever runs items."""
+        if type(self.payloads) is range:
+            self.payloads = list(self.payloads)
+        self.payloads[position] = OVER
+
+    def free(self, first: int, end: int) -> None:
+        """Nobody has asked for these items, and nobody will: only what they hold counts."""
+        payloads = self.payloads
+        if type(payloads) is list:
+            payloads[first:end] = [OVER] * (end - first)
 
 
 class Entry(NamedTuple):
@@ -68,7 +108,7 @@ class Entry(NamedTuple):
 
     @property
     def code(self) -> int:
-        """How the mark page names this item; never 0."""
+        """How the mark page names this item, as ``frames.mark_of`` does; without a call, because every item pays it."""
         return (self.batch.id << 32) | (self.position + 1)
 
     @property
@@ -80,6 +120,11 @@ class Entry(NamedTuple):
     def job(self) -> JobRun | None:
         """What it is one of; None when that has gone."""
         return self.batch.job()
+
+    @property
+    def outermost(self) -> Entry:
+        """The item of the worker itself: this one."""
+        return self
 
     def told(self) -> inside.CurrentItem:
         """Tell its own code which one it is."""
@@ -103,6 +148,116 @@ class Entry(NamedTuple):
             job.host.released(job)
 
 
+class Cursor:
+    """What stands in the Context of items that run there one after another: whichever of them runs at the moment.
+
+    It says so by the mark page, which costs an item nothing more. Once it was asked for an item to keep, or given up
+    (see :mod:`aiopool._worker.laps`), it is that item for good. Then it holds itself, so that its reference count tells
+    that it was asked: many times, as another thread may let go of it at the same moment.
+    """
+
+    __slots__ = ("_asked", "_entry", "batch", "low")
+
+    def __init__(self, batch: BatchRun, low: memoryview) -> None:
+        self.batch = batch
+        self.low = low
+        self._entry: Entry | None = None
+        self._asked: tuple[Cursor, ...] = ()
+
+    @property
+    def code(self) -> int:
+        """How the mark page names the item."""
+        return frames.mark_of(self.batch.id, self.low[0] - 1) if self._entry is None else self._entry.code
+
+    @property
+    def position(self) -> int:
+        """Where in the batch it is."""
+        return self.now.position
+
+    @property
+    def item(self) -> int:
+        """Where in the input it is."""
+        return self.now.item
+
+    @property
+    def now(self) -> Entry:
+        """The item that runs, for who does not keep it."""
+        return self.batch.entry(self.low[0] - 1) if self._entry is None else self._entry
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._entry is not None and self._entry.is_over
+
+    @property
+    def job(self) -> JobRun | None:
+        """What it is one of; None when that has gone."""
+        return self.batch.job()
+
+    @property
+    def outermost(self) -> Entry:
+        """The item that runs, for who keeps it. For its own code, and what has a copy of its Context."""
+        if self._entry is None:
+            self._entry = self.batch.entry(self.low[0] - 1)
+            self._asked = (self,) * 64
+        return self._entry
+
+    def give_up(self) -> None:
+        """The item has ended, and what is left of it here is its own: it stays that."""
+        if self._entry is None:
+            self._entry = self.now
+        self._asked = ()
+
+    def told(self) -> inside.CurrentItem:
+        """Tell its own code which one it is."""
+        return self.now.told()
+
+    def report(self, fraction: float | None, text: str) -> None:
+        """Take what its own code says of it. Any thread."""
+        self.outermost.report(fraction, text)
+
+    def hold(self) -> None:
+        """Stop its clock, and hold its job's cancel. Any thread."""
+        self.outermost.hold()
+
+    def release(self) -> None:
+        """Undo one :meth:`hold`."""
+        self.outermost.release()
+
+
+Stepped = Entry | Cursor
+
+
+class Stretch:
+    """Items of a batch, one behind the other, that have not started.
+
+    The main thread takes one by one: ``steps`` gives it the low half of the mark, and the payload, of a plain batch.
+    ``position`` is that of the next one, where it has not begun to. Any thread may cut off what it has not taken. One
+    iterator gives to both, each payload once, so an item is either started or cut off, never both.
+    """
+
+    __slots__ = ("_rest", "batch", "end", "position", "steps")
+
+    def __init__(self, batch: BatchRun, position: int, payloads: list[Any] | range) -> None:
+        self.batch = batch
+        self.position = position
+        self.end = position + len(payloads)
+        self._rest = iter(payloads)
+        self.steps = enumerate(self._rest, position + 1)
+
+    def cut(self) -> Stretch:
+        """What was not taken, and will not be from here."""
+        left = list(self._rest)
+        return Stretch(self.batch, self.end - len(left), left)
+
+    def split(self, count: int) -> tuple[Stretch, int]:
+        """What was not taken, without up to ``count`` from its end; and how many these are."""
+        left = list(self._rest)
+        gone = min(count, len(left))
+        first = self.end - len(left)
+        return Stretch(self.batch, first, left[: len(left) - gone]), gone
+
+
 def _plain(function: Callable[..., Any], item: Any) -> Any:
     return function(item)
 
@@ -116,6 +271,13 @@ def _unpacked(function: Callable[..., Any], item: Any) -> Any:
 def _submitted(function: Callable[..., Any], item: Any) -> Any:
     args, kwargs = item
     return function(*args, **kwargs)
+
+
+def _settings(frame: frames.Function) -> dict[str, Any]:
+    try:
+        return dict(plain.loads(frame.settings)) if len(frame.settings) else {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FrameError(f"the settings of job {frame.job} cannot be read: {error}") from None
 
 
 class LoadFailed(Exception):
@@ -133,12 +295,16 @@ class JobRun:
     """One job while it is here. The link thread puts entries into ``queue``, whoever runs items takes them out.
 
     ``deque.append``, ``popleft`` and ``pop`` are atomic, so an item is either started or handed back, never both.
+    Items that may run in laps are in ``stretches`` instead, of which the main thread has the first; see
+    :mod:`aiopool._worker.laps`. ``returns`` is what kind of value came last;
+    ``at_once``: its last coroutine has ended without waiting.
+
     ``tasks`` are its lanes with their slots on the mark page. ``told`` are those that have got their one
     CancelledError: a second one would strike their cleaning up.
     """
 
     def __init__(self, frame: frames.Function, host: Host) -> None:
-        settings = json.loads(bytes(frame.settings)) if len(frame.settings) else {}
+        settings = _settings(frame)
         self.host = host
         self.id = frame.job
         self.timeout: float | None = settings.get("timeout")
@@ -149,6 +315,9 @@ class JobRun:
         self._call = _CALLS[frame.flags & (frames.Function.UNPACK | frames.Function.CALL)]
         self.lanes = 1
         self.queue: deque[Entry] = deque()
+        self.stretches: deque[Stretch] = deque()
+        self.returns: type = int
+        self.at_once = False
         self.cancelled = False
         self.in_turns = False
         self.tasks: dict[asyncio.Task[Any], int] = {}
@@ -160,7 +329,22 @@ class JobRun:
         self._function: Callable[..., Any] | None = None
         self._retry_on: tuple[type[BaseException], ...] = ()
         self._error: BaseException | None = None
+        self._in_laps = self._call is _plain and self.timeout is None and self.may_rerun
         self._loading = threading.Lock()
+
+    @property
+    def in_laps(self) -> Callable[..., Any] | None:
+        """The function, if its plain items may run one right after the other."""
+        return self._function if self._in_laps else None
+
+    def never_in_laps(self) -> None:
+        """Its function is not what it seemed to be."""
+        self._in_laps = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether items of it have not started."""
+        return bool(self.queue or self.stretches)
 
     def call(self, entry: Entry) -> Any:
         """Call the user's function with this item, and say in the Context of whoever calls that it runs there."""
@@ -170,7 +354,7 @@ class JobRun:
         if self._function is None:
             raise LoadFailed(self._error or RuntimeError("the function was not loaded"))
         batch = entry.batch
-        argument = batch.payloads[entry.position]
+        argument: Any = batch.payloads[entry.position]
         if batch.own is not None and batch.own[entry.position]:
             try:
                 argument = _payload.load_item(argument)
@@ -198,17 +382,76 @@ class JobRun:
     def add(self, frame: frames.Batch) -> None:
         """Queue the items of a batch."""
         self.lanes = frame.lanes
-        payloads: list[Any] = _payload.load_shared(frame.shared) if len(frame.shared) else []
+        payloads: list[Any] | range = _payload.load_shared(frame.shared) if len(frame.shared) else []
         own: list[bool] | None = None
+        shared = frame.blobs.count(None) if frame.blobs else len(frame.items)
+        if len(payloads) != shared:
+            raise FrameError(f"{len(payloads)} values came for {shared} items of job {self.id}")
         if frame.blobs:
             plain = iter(payloads)
             own = [blob is not None for blob in frame.blobs]
             payloads = [next(plain) if blob is None else blob for blob in frame.blobs]
         batch = BatchRun(self, frame, payloads, own)
-        self.queue.extend(map(Entry, repeat(batch), range(batch.size), frame.items))
+        batch.plain = own is None and len(frame.shared) <= MOST_HELD
+        if self._in_laps and (self.is_async or self.lanes == 1):
+            # All that come in the same row, so that they begin in order.
+            self.stretches.append(Stretch(batch, 0, payloads if batch.plain else range(batch.size)))
+        else:
+            self.queue.extend(map(Entry, repeat(batch), range(batch.size), frame.items))
+
+    # --- what has not started --------------------------------------------------------------------------------------
+
+    def stretch(self) -> Stretch | None:
+        """The first one. It stays there until it is used up."""
+        if not self.stretches:
+            return None
+        try:
+            return self.stretches[0]
+        except IndexError:
+            return None
+
+    def used_up(self, stretch: Stretch) -> None:
+        """Nothing is left of it. For the main thread."""
+        # Whoever has cut it off may have taken it away as well.
+        with suppress(ValueError):
+            self.stretches.remove(stretch)
+
+    def take(self) -> Entry | None:
+        """The next item, from the queue as long as there is something in it. For the main thread."""
+        while self.queue:
+            try:
+                return self.queue.popleft()
+            except IndexError:
+                break  # It was handed back this very moment.
+        while (stretch := self.stretch()) is not None:
+            for number, _ in stretch.steps:
+                stretch.position = number
+                return stretch.batch.entry(number - 1)
+            self.used_up(stretch)
+        return None
+
+    def drop(self) -> None:
+        """It is cancelled."""
+        self.queue.clear()
+        while (last := self._last()) is not None:
+            last.cut()
+
+    def spread(self) -> None:
+        """What has not started is taken one by one from now on, by several threads."""
+        while (last := self._last()) is not None:
+            left = last.cut()
+            self.queue.extendleft(left.batch.entry(position) for position in reversed(range(left.position, left.end)))
+
+    def come_out(self) -> None:
+        """Have the main thread come out of a lap when the item ends that it is in. For the link thread."""
+        if (first := self.stretch()) is not None:
+            left = first.cut()
+            if left.position < left.end:
+                self.stretches.insert(1, left)
+                self.host.serve(self)
 
     def hand_back(self, count: int) -> frames.HandedBack:
-        """Give up to ``count`` items from the end of the queue."""
+        """Give up to ``count`` items from the end of the queue. For the link thread."""
         batches: list[int] = []
         positions: list[int] = []
         while len(batches) < count:
@@ -217,44 +460,31 @@ class JobRun:
             except IndexError:
                 break
             entry.batch.back += 1
-            entry.batch.payloads[entry.position] = OVER
+            entry.batch.free(entry.position, entry.position + 1)
             batches.append(entry.batch.id)
             positions.append(entry.position)
+        while len(batches) < count and (last := self._last()) is not None:
+            left, gone = last.split(count - len(batches))
+            batch = left.batch
+            batch.back += gone
+            batch.free(left.end, last.end)
+            batches += [batch.id] * gone
+            positions += range(left.end, last.end)
+            if left.position < left.end:
+                self.stretches.append(left)
+                self.host.serve(self)
         return frames.HandedBack(self.id, batches, positions)
+
+    def _last(self) -> Stretch | None:
+        try:
+            return self.stretches.pop()
+        except IndexError:
+            return None
 
 
 def _seconds(error: BaseException) -> float:
     try:
         after = error.after  # type: ignore[attr-defined]
-        return float(after) if after is not None and 0 <= after < math.inf else -1.0
+        return min(float(after), frames.Failed.LONGEST) if after is not None and 0 <= after < math.inf else -1.0
     except BaseException:  # noqa: BLE001  # the user may have put anything there, and made the rest a subclass
         return -1.0
-
-
-class MarkPage:
-    """A shared page that survives this process: which items run, and which one is at work this very moment.
-
-    Slot 0 is the item being stepped, every other slot an item that has started and not ended. Written without a lock:
-    a slot has one writer, and the reader reads when the writer is dead.
-    """
-
-    SLOTS = 1 << 16
-
-    def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, self.SLOTS * 8)
-        self.slots = memoryview(self._map).cast("Q")
-        self._given_back: list[int] = []
-        self._unused = itertools.count(1)
-
-    def take(self) -> int:
-        """A slot for one lane; the last one is shared by whoever comes when none is free, and says little."""
-        try:
-            return self._given_back.pop()
-        except IndexError:
-            return min(next(self._unused), self.SLOTS - 1)
-
-    def give(self, slot: int) -> None:
-        """The lane has ended."""
-        self.slots[slot] = 0
-        if slot < self.SLOTS - 1:
-            self._given_back.append(slot)

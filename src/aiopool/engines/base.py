@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Death", "Engine", "Events", "Link", "Marks"]
+from aiopool.frozen import frozen
+
+__all__ = ["Death", "Engine", "Events", "Files", "Link", "Marks"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Marks:
     """What a dead worker had in hand, as its mark page says: codes of (batch, position)."""
 
@@ -17,12 +18,23 @@ class Marks:
     running: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Death:
-    """How a worker ended. ``exitcode`` is negative for a signal, as in :mod:`multiprocessing`."""
+    """How a worker ended. ``exitcode`` is negative for a signal, as in :mod:`multiprocessing`.
+
+    ``peak`` is the most memory that it had at any time, in bytes, None where that is not known.
+    """
 
     exitcode: int | None
-    marks: Marks = field(default_factory=Marks)
+    marks: Marks = Marks()
+    peak: int | None = None
+
+
+@frozen
+class Files:
+    """The descriptor of the file that an engine's workers have inherited to read shared pages from."""
+
+    arguments: int
 
 
 class Events(Protocol):
@@ -45,8 +57,37 @@ class Link(Protocol):
     def pid(self) -> int | None:
         """The process id, for messages."""
 
+    @property
+    def results(self) -> int | None:
+        """The descriptor of the file in which the worker writes shared pages, None where it has none."""
+
+    @property
+    def unsent(self) -> int:
+        """How many parts of frames wait for room on the way to the worker."""
+
+    def at_work(self) -> int | None:
+        """The code of the item that the worker is inside of at this moment, None where there is none."""
+
+    def running(self) -> Sequence[int]:
+        """The codes of items that the worker has begun and not ended, of very many not all: to be looked at often."""
+
+    def marks(self) -> Marks:
+        """What the worker has in hand at this moment. It needs no answer of the worker's."""
+
+    def begin_dump(self) -> str:
+        """Have the process write where its threads are, whatever it does; why it cannot be asked to, else empty."""
+
+    def dumped(self) -> str:
+        """What it has written of that so far, in the words of :mod:`faulthandler`."""
+
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Queue the bytes of a frame; never blocks."""
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Write a frame that is not longer than a pipe takes as a whole, behind all others; False: not now. Any thread.
+
+        As :meth:`send`, but for nothing that is told: of a worker that is dead it says the same.
+        """
 
     def drain_output(self) -> None:
         """Report what the process has printed so far, now."""
@@ -59,9 +100,13 @@ class Link(Protocol):
 
 
 class Engine(Protocol):
-    """A maker of workers. All methods are called on the pool's own loop."""
+    """A maker of workers. All methods are called on the pool's own loop.
+
+    ``files`` are there for as long as it is open, None where workers share no pages with this process.
+    """
 
     name: str
+    files: Files | None
 
     def start(self, index: int, events: Events, variables: Mapping[str, str]) -> Link:
         """Start a worker for place ``index`` of the pool, with these environment variables, and return at once."""

@@ -10,11 +10,14 @@ import asyncio
 import contextvars
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import perf_counter
 from typing import Any
 
 from aiopool._core import frames
+from aiopool._worker.gathered import Gathered, Line
+from aiopool._worker.stacks import awaits, of_thread, running, users
 from aiopool.engines.entries import Crew, Entry, Place
 
 __all__ = ["Coroutines", "Threads"]
@@ -49,6 +52,17 @@ class Coroutines(Crew):
     def strike_late(self, entry: Entry) -> None:
         """What should have struck the item while it was held strikes now."""
         self._post(self._cancel_one if self._over else self._time_out, entry)
+
+    def stand(self, gathered: Gathered, threads: Iterable[list[types.FrameType]]) -> None:
+        """Say where the items are; ``threads`` are the stacks of this process."""
+        for entry, task in list(self._tasks.items()):
+            coroutine = task.get_coro()
+            if entry.started and isinstance(coroutine, types.CoroutineType):
+                lines = running(coroutine, threads) if coroutine.cr_running else users(awaits(coroutine))
+                self._stands(gathered, entry, "running" if coroutine.cr_running else "waiting", lines)
+
+    def _stands(self, gathered: Gathered, entry: Entry, state: str, lines: list[Line]) -> None:
+        gathered.item((self._job, entry.index), state, perf_counter() - entry.started, lines)
 
     def _post(self, function: Callable[..., object], *args: Any) -> None:
         try:
@@ -173,6 +187,15 @@ class Threads(Coroutines):
             self._post(self._cancel_one, entry)
         else:
             self._place.io.call(self._time_out, entry)
+
+    def stand(self, gathered: Gathered, threads: Iterable[list[types.FrameType]]) -> None:
+        """Say where the items are: those on the loop, and those in threads."""
+        super().stand(gathered, threads)
+        for stack in threads:
+            for at, frame in enumerate(stack):
+                entry = frame.f_locals.get("entry") if frame.f_code is Threads._serve_one.__code__ else None
+                if isinstance(entry, Entry) and entry.job is self and not entry.on_loop:
+                    self._stands(gathered, entry, "running", of_thread(stack[at + 1 :]))
 
     def _fill(self) -> None:
         with self._lock:

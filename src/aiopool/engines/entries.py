@@ -6,9 +6,10 @@ import asyncio
 import contextvars
 import json
 import threading
+import types
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from time import perf_counter
 from typing import Any, cast
@@ -17,6 +18,7 @@ from aiopool import _payload, inside
 from aiopool._core import frames
 from aiopool._payload.references import References
 from aiopool._runtime.thread import IOThread
+from aiopool._worker.gathered import Gathered
 from aiopool.errors import ItemTimeout
 
 __all__ = ["Crew", "Entry", "Place"]
@@ -74,6 +76,13 @@ class Entry:
     def job(self) -> object:
         """What it is one of; None when that has gone."""
         return self._crew()
+
+    @property
+    def outermost(self) -> inside.Running | None:
+        """The item that called the map: what is printed here is printed by that."""
+        crew = self._crew()
+        caller = crew.caller() if crew is not None else None
+        return caller.outermost if caller is not None else None
 
     def told(self) -> inside.CurrentItem:
         """Tell which one it is: its index is that in the input of the map inside."""
@@ -138,6 +147,10 @@ class Crew:
         self._outcomes: deque[tuple[Entry, float, object, BaseException | None]] = deque()
         self._told = False
 
+    def caller(self) -> inside.Running | None:
+        """The item that called the map."""
+        return self._place.context.get(inside.running)
+
     # --- on the pool's thread --------------------------------------------------------------------------------------
 
     def add(self, frame: frames.Batch) -> None:
@@ -150,6 +163,10 @@ class Crew:
 
     def cancel(self) -> None:
         """Start nothing more, and end what runs, as far as it can be ended."""
+        raise NotImplementedError
+
+    def stand(self, gathered: Gathered, threads: Iterable[list[types.FrameType]]) -> None:
+        """Say where the items are; ``threads`` are the stacks of this process."""
         raise NotImplementedError
 
     # --- its clock -------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiopool._core import frames, wire
-from aiopool.engines.base import Death, Events
+from aiopool._worker.gathered import Gathered, told
+from aiopool._worker.stacks import all_stacks
+from aiopool.engines.base import Death, Events, Files, Marks
 from aiopool.engines.crews import Coroutines, Threads
 from aiopool.engines.entries import Crew, Place
 
@@ -22,6 +24,7 @@ class InsideEngine:
     """Makes the worker of one job."""
 
     name = "inside"
+    files: Files | None = None
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -48,8 +51,9 @@ class InsideLink:
             frames.AskBack: lambda frame: self._crews[frame.job].hand_back(frame.count),
             frames.Cancel: self._cancel,
             frames.Forget: lambda frame: self._crews.pop(frame.job, None),
-            frames.Ping: lambda _: self.answer(frames.Pong()),
+            frames.Ping: lambda frame: self.answer(frames.Pong(frame.number)),
             frames.Environment: lambda _: None,
+            frames.AskStacks: self._tell_stacks,
         }
         self.answer(frames.Ready(os.getpid()))
 
@@ -58,10 +62,42 @@ class InsideLink:
         """This process."""
         return os.getpid()
 
+    @property
+    def results(self) -> None:
+        """Values are handed over as they are."""
+
+    @property
+    def unsent(self) -> int:
+        """Nothing waits on the way to oneself."""
+        return 0
+
+    def at_work(self) -> None:
+        """Nobody looks at these items from outside."""
+
+    def running(self) -> Sequence[int]:
+        """The same."""
+        return ()
+
+    def marks(self) -> Marks:
+        """Nothing is marked for a process that answers to itself."""
+        return Marks()
+
+    def begin_dump(self) -> str:
+        """This process answers, or nobody is there to ask."""
+        return "is this very process"
+
+    def dumped(self) -> str:
+        """Nothing."""
+        return ""
+
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Take in frames."""
         for frame in self._parser.feed(b"".join(parts)):
             self._handlers[type(frame)](frame)
+
+    def send_at_once(self, _: bytes) -> bool:
+        """Frames are taken in on the pool's thread."""
+        return False
 
     def _know(self, frame: frames.Function) -> None:
         crew = Coroutines if frame.flags & frames.Function.ASYNC else Threads
@@ -71,6 +107,15 @@ class InsideLink:
         self._crews.pop(frame.job).cancel()
         # At once: what is left of it has been cancelled, or cannot be.
         self.answer(frames.Dropped(frame.job))
+
+    def _tell_stacks(self, frame: frames.AskStacks) -> None:
+        def gather(gathered: Gathered) -> None:
+            threads = list(all_stacks().values())
+            for job, crew in list(self._crews.items()):
+                if frame.job in {0, job}:
+                    crew.stand(gathered, threads)
+
+        self.answer(frames.Stacks(frame.number, told(gather)))
 
     def answer(self, frame: frames.Frame) -> None:
         """Send a frame to the pool. Any thread; never before the pool has done with what it is at."""

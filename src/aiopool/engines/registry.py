@@ -1,4 +1,4 @@
-"""Engines by name. One is imported when it is first asked for."""
+"""Engines by name. The one that most pools have is imported with them, another when it is first asked for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from aiopool import inside
 from aiopool.engines.base import Engine
 from aiopool.errors import OptionError
+
+if not inside.is_worker():  # Which has no pools of processes, and need not know what they take.
+    from aiopool.engines import local  # noqa: F401  # asked for by name below
 
 _ENGINES = {"local": "aiopool.engines.local:LocalEngine"}
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from IPython.core.getipython import get_ipython
 
-from aiopool.telemetry import News
+from aiopool.html import plain
+from aiopool.jupyter.outlet import Outlet
+from aiopool.surfaces import News
 
 
 def this_kernel() -> Any:
@@ -27,6 +29,9 @@ class Cell:
     def __init__(self, kernel: Any, parent: dict[str, Any]) -> None:
         self.parent = parent
         self.runs = False
+        self.outlet = Outlet(self.send)
+        self.panel: Any = None
+        """What shows the jobs that it has started: a :class:`~aiopool.jupyter.panel.Panel`, once there are any."""
         self._kernel = kernel
         self._lock = threading.Lock()
         self._news: list[News] = []
@@ -37,6 +42,11 @@ class Cell:
         """The front end's name for the cell, the same in every run of it; None where it gives none."""
         cell_id = self.parent.get("metadata", {}).get("cellId")
         return str(cell_id) if cell_id else None
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether somebody sits in front of it, and not a program that executes the notebook and answers nothing."""
+        return bool(self.parent.get("content", {}).get("allow_stdin", True))
 
     # --- what it shows ---------------------------------------------------------------------------------------------
 
@@ -50,15 +60,14 @@ class Cell:
         return f"kernel.{self._kernel.ident}.{kind}".encode()
 
     def display(self, text: str, display_id: str = "") -> str:
-        """Show a line of text, or put it in the place of another one; returns the name of the place."""
+        """Show a line of text, or put it in the place of another one; returns the name of the place.
+
+        The text may be a user's: what no message can carry is replaced.
+        """
         name = display_id or f"aiopool-{uuid.uuid4()}"
-        content = {"data": {"text/plain": text}, "metadata": {}, "transient": {"display_id": name}}
+        content = {"data": {"text/plain": plain(text)}, "metadata": {}, "transient": {"display_id": name}}
         self.send("update_display_data" if display_id else "display_data", content)
         return name
-
-    def stream(self, text: str) -> None:
-        """Print lines."""
-        self.send("stream", {"name": "stdout", "text": text})
 
     # --- failures that nobody asked for ----------------------------------------------------------------------------
 
@@ -72,6 +81,7 @@ class Cell:
 
     def end(self) -> None:
         """The cell has run: say what it has not asked for."""
+        self.outlet.flush()
         with self._lock:
             self.runs = False
             waiting, self._news = self._news, []

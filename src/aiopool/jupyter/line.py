@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiopool.jupyter.cell import Cell
-from aiopool.telemetry import JobSnapshot, News
+from aiopool.telemetry import Block, JobSnapshot, PoolSnapshot
 
 BAR = 24
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -19,17 +21,24 @@ def bar(snapshot: JobSnapshot) -> str:
 
 
 class Line:
-    """A surface that is one line of text, changed in place."""
+    """A view that is one line of text under a cell, changed in place."""
 
-    def __init__(self, cell: Cell, owner: str | None, *, wanted: bool) -> None:
-        self.wanted = wanted
-        self.owner = owner
+    is_open = True
+
+    def __init__(self, cell: Cell) -> None:
         self._cell = cell
+        self._number = 0
         self._display_id = ""
 
-    def update(self, snapshot: JobSnapshot) -> None:
+    def begin(self, number: int) -> None:
+        """Know the job by its number."""
+        self._number = number
+
+    def refresh(self, pool: PoolSnapshot, _: Sequence[Block]) -> None:
         """Show how far the job is."""
-        self._put(f"{bar(snapshot)}{snapshot}")
+        for snapshot in pool.jobs:
+            if snapshot.id == self._number:
+                self._put(f"{bar(snapshot)}{snapshot}")
 
     def close(self, snapshot: JobSnapshot) -> None:
         """Leave the last state, if there was time to show one."""
@@ -38,11 +47,3 @@ class Line:
 
     def _put(self, text: str) -> None:
         self._display_id = self._cell.display(text, self._display_id)
-
-    def write(self, worker: int, text: str) -> None:
-        """Print the lines under the cell, with the worker's place in front."""
-        self._cell.stream("".join(f"[{worker}] {line}\n" for line in text.splitlines()))
-
-    def complain(self, news: News) -> None:
-        """Say under the cell that the job has failed."""
-        self._cell.tell(news)

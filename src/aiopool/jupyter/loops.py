@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -43,9 +44,12 @@ class Loops:
         self._held: weakref.WeakSet[LoopWatch] = weakref.WeakSet()
         self._dropped: deque[tuple[Reading, list[Place], bool]] = deque(maxlen=MOST_DROPPED)
 
-    def watch(self, reader: Reader[Any]) -> LoopWatch:
-        """Look after a reader that is made, or begins to be iterated over, in this cell."""
-        watch = LoopWatch(self, reader)
+    def watch(self, reader: Reader[Any], leave: Callable[[], None] | None = None) -> LoopWatch:
+        """Look after a reader that is made, or begins to be iterated over, in this cell.
+
+        ``leave`` is called when it is dropped before its end.
+        """
+        watch = LoopWatch(self, reader, leave)
         self._held.add(watch)
         if watch.thread == self._thread and not self._ticking and _task_here() is not None:
             self._tick()
@@ -89,8 +93,9 @@ class Loops:
 class LoopWatch:
     """Looks after one reader."""
 
-    def __init__(self, loops: Loops, reader: Reader[Any]) -> None:
+    def __init__(self, loops: Loops, reader: Reader[Any], leave: Callable[[], None] | None) -> None:
         self._loops = loops
+        self._leave = leave
         self._reading = reader.reading
         self.reader = weakref.ref(reader)
         self.thread = threading.get_ident()
@@ -100,6 +105,8 @@ class LoopWatch:
     def dropped(self) -> None:
         """Nobody holds the reader any more."""
         self._loops.drop(self._reading)
+        if self._leave is not None:
+            self._leave()
 
 
 def _task_here() -> asyncio.Task[Any] | None:

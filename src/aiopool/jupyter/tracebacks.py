@@ -10,7 +10,7 @@ from typing import Any
 
 from aiopool.errors import AiopoolError, InternalError
 
-__all__ = ["end_at_users_lines"]
+__all__ = ["end_at_users_lines", "name_of_cell"]
 
 OUR_FOLDER = f"{Path(__file__).parent.parent}/"
 
@@ -40,11 +40,20 @@ def end_at_users_lines(shell: Any) -> None:
         # IPython hides nothing here. An item meets one when it imports a module that is being edited.
         if isinstance(frames, traceback.StackSummary):
             frames = [each for each in frames if not each.filename.startswith(OUR_FOLDER)]
+            if frames and frames[-1].filename == getattr(error, "filename", None):
+                frames = None  # Of a cell that is its own text: as where Python finds the error, nothing has run.
         return shown_syntax_error(kind, error, frames, *args, **kwargs)
 
     shell.InteractiveTB.structured_traceback = structured_traceback
     shell.InteractiveTB.get_parts_of_chained_exception = get_parts_of_chained_exception
     shell.SyntaxTB.structured_traceback = structured_syntax_error
+
+
+def name_of_cell(shell: Any, filename: str) -> str | None:
+    """What a traceback calls the file of a cell, as in ``Cell In[3]``; None for what is no cell."""
+    # Older ones of IPython do not know; a file name is shown then.
+    named = getattr(shell.compile, "format_code_name", lambda _: None)(filename)
+    return None if named is None else " ".join(named)
 
 
 def _users_part(error: object, tb: TracebackType | None) -> TracebackType | None:
