@@ -54,6 +54,8 @@ def chromium_path() -> str:
 def browser(chromium_path: str) -> Iterator[Browser]:
     """A headless Chromium."""
     with sync_playwright() as playwright:
+        # For all files: what an expectation waits for must not depend on which file came first in this process.
+        expect.set_options(timeout=40_000)
         chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_ARGUMENTS)
         yield chromium
         chromium.close()
@@ -62,7 +64,6 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """What the pages of a file have in common: the cache, for one."""
-    expect.set_options(timeout=40_000)
     own = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
     own.set_default_timeout(20_000)
     yield own

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,14 +28,9 @@ _SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
     "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
     "docmanager-extension/plugin": {"autosave": False},
+    # What a kernel offers to Tab later than after a second would be left out.
+    "completer-extension/manager": {"providerTimeout": 60_000},
 }
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Server:
@@ -46,14 +40,16 @@ class Server:
         self.front_end = front_end
         self.notebooks = folder / "notebooks"
         self.notebooks.mkdir(parents=True)
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.url = ""
+        self._runtime = folder / "runtime"
         self._log = folder / "server.log"
         exposed = f"--{_EXPOSED[front_end]}.expose_app_in_browser=True"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", _MODULES[front_end]),
-                    *("--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"),
+                    # Whichever is free: one that was looked for here may be taken by another by then.
+                    *("--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"),
                     *("--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"),
                     *(f"--ServerApp.root_dir={self.notebooks}", "--LabApp.extension_manager=readonly", exposed),
                     # One that is installed beside us complains, in a dialog, when a notebook is open twice.
@@ -71,8 +67,11 @@ class Server:
         deadline = time.monotonic() + STARTS_WITHIN
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/api", timeout=1).read()
-            except (OSError, urllib.error.URLError):
+                # Written when it listens; nobody else's server has this process's number and folder.
+                told = json.loads((self._runtime / f"jpserver-{self._process.pid}.json").read_text(encoding="utf-8"))
+                self.url = f"http://127.0.0.1:{told['port']}"
+                urllib.request.urlopen(f"{self.url}/api", timeout=10).read()
+            except (OSError, ValueError, urllib.error.URLError):
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self.close()
                     raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-4000:]}") from None

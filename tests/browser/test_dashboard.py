@@ -98,6 +98,8 @@ def test_a_job_is_cancelled_from_the_dashboard(notebook, dashboard):
     """It leaves the dashboard, and the panel under its own cell says so."""
     dashboard.press("Cancel computes")
     expect(dashboard.jobs.get_by_role("button", name="Cancel computes")).to_have_count(0)
+    # The button goes with the click, the job a moment later.
+    notebook.run("await job.wait()")
     assert notebook.value("job.snapshot().state") == "cancelled"
 
 

@@ -46,6 +46,14 @@ _RUN = """async ([state, seconds, counted]) => {
     return frames / ((performance.now() - begin) / 1000);
 }"""
 
+# Counts frames from now on.
+_COUNT = """() => {
+    let frames = 0;
+    const begin = performance.now(), count = () => { frames += 1; requestAnimationFrame(count); };
+    requestAnimationFrame(count);
+    window.frameRate = () => frames / ((performance.now() - begin) / 1000);
+}"""
+
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
@@ -95,12 +103,17 @@ def test_twenty_jobs_on_sixty_four_workers_cost_a_small_part_of_a_core(
     def run(seconds: float, *, frames: bool = False) -> Any:
         return page.evaluate(_RUN, [busiest(kind), seconds, frames])
 
-    share = core_share(lambda: run(3)) / 3
-    frames = run(1, frames=True)
+    # The least of some: caches and cores are shared with others.
+    share = min(core_share(lambda: run(1)) for _ in range(3))
+    # Of one time: a page beside it has as many frames as the machine has to give just then.
+    beside = page.context.new_page()
+    beside.evaluate(_COUNT)
+    frames = run(3, frames=True)
+    without = beside.evaluate("() => window.frameRate()")
+    beside.close()
     one.end_view(0)
-    # What the making of such states costs is no cost of the view; nor has it frames that the machine has not to give.
-    share -= core_share(lambda: run(1)) / 1
-    without = run(1, frames=True)
+    # What the making of such states costs is no cost of the view.
+    share -= min(core_share(lambda: run(1)) for _ in range(3))
     record_property(f"front end, {kind}", f"{share:.1%} of a core, {frames:.0f} frames/s")
     assert share < 0.03
     assert frames > without / 2

@@ -48,7 +48,7 @@ CONTRASTS = """() => {
 def page(browser: Browser) -> Iterator[Page]:
     """One page for all: each test opens its own stage in it. Nothing moves in it by itself, so that pictures agree."""
     context = browser.new_context(viewport={"width": 1100, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(5_000)
+    context.set_default_timeout(20_000)
     yield context.new_page()
     context.close()
 

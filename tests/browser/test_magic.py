@@ -49,8 +49,8 @@ def test_a_cell_shows_its_panel_is_stopped_and_runs_again(notebook, figure, scre
     assert notebook.value("'squares' in globals()") == "False"
     assert int(notebook.value("sum(x is not aiopool.MISSING for x in aiopool.last_job().partial())")) > 0
     assert stopped(notebook, cell.start()) < SOON
-    notebook.run(SLOW.replace("500", "20")).panel.wait_for_line("20 done")
-    assert notebook.value("squares == [x * x for x in range(20)]") == "True"
+    notebook.run(SLOW.replace("500", "40")).panel.wait_for_line("40 done")
+    assert notebook.value("squares == [x * x for x in range(40)]") == "True"
 
 
 def test_cancel_in_its_panel_ends_a_cell(notebook):

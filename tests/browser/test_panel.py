@@ -14,11 +14,13 @@ pytestmark = pytest.mark.browser
 
 JOBS = """
 async def slow(x):
-    await asyncio.sleep(0.1)
+    if not Path("hurry").exists():
+        await asyncio.sleep(0.1)
     return x
 
 async def uneven(x):
-    await asyncio.sleep(0.05)
+    if not Path("hurry").exists():
+        await asyncio.sleep(0.05)
     if x % 3 == 1:
         raise ValueError(f"<b>no</b> {x}")
     if x % 10 == 0:
@@ -34,7 +36,7 @@ def _functions(notebook: Notebook) -> None:
 
 def test_the_bar_moves_while_another_cell_blocks(notebook, screenshot):
     """A job in the background, and a cell that sleeps in Python."""
-    cell = notebook.run("job = pmap(slow, range(400), concurrency=4)")
+    cell = notebook.run("job = pmap(slow, range(4_000), concurrency=4)")
     job = cell.panel.wait_until_shown().job("slow")
     with notebook.blocked():
         widths = job.moves(10)
@@ -44,28 +46,33 @@ def test_the_bar_moves_while_another_cell_blocks(notebook, screenshot):
 
 
 def test_the_bar_moves_while_its_own_cell_awaits(notebook, request):
-    """Four seconds of a cell that waits: the bar moves forty times or nearly, where nobody else wants the machine."""
-    cell = notebook.start("pages = await pmap(slow, range(100), concurrency=2)")
+    """A cell that waits: the bar moves ten times a second or nearly, where nobody else wants the machine."""
+    cell = notebook.start("pages = await pmap(slow, range(1_000), concurrency=2)")
     job = cell.panel.wait_until_shown().job("slow")
     begun = time.monotonic()
     widths = job.moves(10)
     request.node.user_properties.append(("ten moves of a bar", f"{time.monotonic() - begun:.2f} s"))
     assert widths == sorted(widths)
+    notebook.hurry()
     cell.finish()
-    cell.panel.wait_for_line("slow: 100 done")
+    cell.panel.wait_for_line("slow: 1,000 done")
 
 
 def test_the_panel_comes_half_a_second_in_and_leaves_one_line(notebook, screenshot):
     """Nothing under a job that was done before; a panel under one that was not, and at the end a line of text."""
     notebook.run("r = await pmap(slow, range(10), concurrency=2, progress=False)")  # The workers have started then.
+    # However slow the machine is, this job is done before; the next one is not.
+    notebook.run("from aiopool._runtime import views\nafter, views.SHOW_AFTER = views.SHOW_AFTER, 600")
     quick = notebook.run("r = await pmap(abs, range(2))")
     assert quick.text == ""
-    cell = notebook.start("r = await pmap(slow, range(50), concurrency=1)")
+    notebook.run("assert after == 0.5\nviews.SHOW_AFTER = after")
+    cell = notebook.start("r = await pmap(slow, range(1_000), concurrency=1)")
     cell.panel.wait_until_shown()
     expect(cell.panel.workers.first).to_be_visible()
     screenshot("running")
+    notebook.hurry()
     cell.finish()
-    cell.panel.wait_for_line("slow: 50 done")
+    cell.panel.wait_for_line("slow: 1,000 done")
     expect(cell.panel.jobs).to_have_count(0)
     expect(cell.panel.workers.first).to_be_hidden()
     assert cell.text.strip().count("\n") <= 1, cell.text
@@ -74,8 +81,9 @@ def test_the_panel_comes_half_a_second_in_and_leaves_one_line(notebook, screensh
 
 def test_the_panel_of_a_job_that_ends_is_not_drawn_anew(notebook):
     """What somebody has opened or chosen in it stays, and the focus where it was."""
-    cell = notebook.start("r = await pmap(uneven, range(60), concurrency=2, on_error='return')")
+    cell = notebook.start("r = await pmap(uneven, range(1_000), concurrency=2, on_error='return')")
     cell.panel.wait_until_shown().root.evaluate("(root) => { root.dataset.was = 'there'; }")
+    notebook.hurry()
     cell.finish()
     cell.panel.wait_for_line("failed")
     cell.panel.open_details()
@@ -86,14 +94,14 @@ def test_the_panel_of_a_job_that_ends_is_not_drawn_anew(notebook):
 
 def test_the_fold_is_remembered_by_the_next_panel(notebook, screenshot):
     """Bars only, with workers, everything: whatever was chosen last is how the next panel opens."""
-    cell = notebook.start("await pmap(slow, range(60), concurrency=1)")
+    cell = notebook.start("await pmap(slow, range(1_000), concurrency=1)")
     panel = cell.panel.wait_until_shown()
     assert panel.fold == "Workers"
     panel.choose("Bar")
     expect(panel.workers.first).to_be_hidden()
     notebook.stop()
     cell.finish()
-    again = notebook.start("await pmap(slow, range(60), concurrency=1)")
+    again = notebook.start("await pmap(slow, range(1_000), concurrency=1)")
     panel = again.panel.wait_until_shown()
     assert panel.fold == "Bar"
     expect(panel.jobs).to_have_count(1)
@@ -107,7 +115,7 @@ def test_the_fold_is_remembered_by_the_next_panel(notebook, screenshot):
 
 def test_failures_stand_in_groups_and_a_traceback_opens(notebook, screenshot):
     """By type and line, with a count and three inputs; the traceback on a click, with the user's line; escaped."""
-    cell = notebook.run("r = await pmap(uneven, range(40), concurrency=4, on_error='return')")
+    cell = notebook.run("r = await pmap(uneven, range(40), concurrency=1, on_error='return')")
     panel = cell.panel
     panel.wait_for_line("failed")
     panel.open_details()
@@ -133,7 +141,7 @@ def test_retry_runs_what_has_failed(notebook, screenshot):
     notebook.run(
         """
         def mended(x):
-            time.sleep(0.05)
+            time.sleep(0.1)
             if x % 5 == 0 and Path("broken").exists():
                 raise OSError(f"no answer for {x}")
             return x
@@ -151,7 +159,7 @@ def test_retry_runs_what_has_failed(notebook, screenshot):
 
 def test_a_job_shown_in_a_later_cell_is_a_second_view(notebook, screenshot):
     """Both move, both have buttons, and both end in the same line."""
-    first = notebook.run("job = pmap(slow, range(200), concurrency=2)")
+    first = notebook.run("job = pmap(slow, range(2_000), concurrency=2)")
     second = notebook.run("job")
     for cell in (first, second):
         cell.panel.wait_until_shown().job("slow").moves(3)
@@ -166,7 +174,7 @@ def test_maps_and_calls_of_one_cell_share_a_panel(notebook, screenshot):
     cell = notebook.start(
         """
         pool = aiopool.get_pool()
-        maps = [pmap(slow, range(10), concurrency=1, desc=name) for name in ("first", "second")]
+        maps = [pmap(slow, range(20), concurrency=1, desc=name) for name in ("first", "second")]
         calls = [pool.submit(slow, n) for n in range(30)]
         results = await asyncio.gather(*maps, *calls)
         """
@@ -175,13 +183,13 @@ def test_maps_and_calls_of_one_cell_share_a_panel(notebook, screenshot):
     screenshot()
     cell.finish()
     expect(cell.output.locator(".aiopool")).to_have_count(1)
-    for text in ("first: 10 done", "second: 10 done", "slow: 30 calls"):
+    for text in ("first: 20 done", "second: 20 done", "slow: 30 calls"):
         panel.wait_for_line(text)
 
 
 def test_a_panel_stands_in_a_layout_of_the_users(notebook, screenshot):
     """In an ipywidgets VBox the dashboard is a widget like any other."""
-    notebook.run("job = pmap(slow, range(200), concurrency=2)")
+    notebook.run("job = pmap(slow, range(2_000), concurrency=2)")
     cell = notebook.run(
         """
         import ipywidgets
@@ -200,12 +208,13 @@ def test_text_can_be_read_in_light_and_in_dark(notebook, screenshot, theme):
     """Every text of a panel stands out from what is behind it, by the measure of WCAG AA."""
     notebook.use_theme(theme)
     try:
-        cell = notebook.start("r = await pmap(uneven, range(100), concurrency=2, on_error='return')")
+        cell = notebook.start("r = await pmap(uneven, range(2_000), concurrency=2, on_error='return')")
         panel = cell.panel.wait_until_shown()
         panel.choose("All")
         expect(panel.failures).to_have_count(2)
         weak = panel.root.evaluate(_WEAK_TEXTS)
         screenshot(theme.rpartition(" ")[2].lower())
+        notebook.hurry()
         cell.finish()
         panel.wait_for_line("failed")
         weak += panel.root.evaluate(_WEAK_TEXTS)

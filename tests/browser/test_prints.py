@@ -43,9 +43,18 @@ def test_lines_of_two_jobs_stand_under_their_own_cells(notebook, screenshot):
 
 def test_lines_go_to_the_cell_that_waits(notebook):
     """Started here, awaited there: what is printed from then on stands where somebody looks."""
-    started = notebook.run("job = pmap(talks, range(20), ['ann'] * 20, concurrency=2)")
+    notebook.run(
+        """
+        async def talks_on(x, who):
+            while x and not Path("awaited").exists():
+                await asyncio.sleep(0.05)
+            await talks(x, who)
+        """
+    )
+    started = notebook.run("job = pmap(talks_on, range(20), ['ann'] * 20, concurrency=2)")
     started.shows("[item 0] ann 0 0")
-    waits = notebook.run("await job.wait()")
+    # The loop comes to this when the cell waits.
+    waits = notebook.run("asyncio.get_running_loop().call_soon(Path('awaited').touch)\nawait job.wait()")
     waits.shows("[item 19] ann 19 4")
     assert "ann 19 4" not in started.text
 
@@ -57,6 +66,8 @@ def test_the_last_lines_are_in_the_panel_too(notebook, screenshot):
         def shouts(x):
             print(f"<b>item</b> {x} \\x1b[31mred\\x1b[0m")
             time.sleep(0.02)
+            while x == 399 and not Path("seen").exists():
+                time.sleep(0.02)
         """
     )
     cell = notebook.start("r = await pmap(shouts, range(400))")
@@ -64,6 +75,7 @@ def test_the_last_lines_are_in_the_panel_too(notebook, screenshot):
     panel.choose("All")
     expect(panel.prints.last).to_contain_text(re.compile(r"\[item \d+\] <b>item</b> \d+ red"))
     screenshot()
+    (notebook.server.notebooks / "seen").touch()
     cell.finish()
     panel.wait_for_line("400 done")
     panel.open_details()
@@ -85,7 +97,7 @@ def test_plots_and_tables_of_workers_are_displayed(notebook, screenshot):
             display(pd.DataFrame({"x": [x], "square": [x * x]}))
         """
     )
-    cell = notebook.run("r = await pmap(draws, [3, 4])", seconds=40)
+    cell = notebook.run("r = await pmap(draws, [3, 4])", seconds=90)
     expect(cell.output.locator("img")).to_have_count(2)
     expect(cell.output.locator("table")).to_have_count(2)
     expect(cell.output.locator("table").filter(has_text="16")).to_have_count(1)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 FETCH = """
 async def fetch(n):
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
     if n % 10 == 3:
         raise ValueError(f"no <b>page</b> {n}")
     return n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import nbformat
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.browser
 
 JOBS = """
 async def slow(x):
-    await asyncio.sleep(0.1)
+    if not Path("hurry").exists():
+        await asyncio.sleep(0.1)
     return x
 
 def computes(x):
@@ -29,7 +31,7 @@ def _functions(notebook: Notebook) -> None:
 
 
 @pytest.mark.parametrize("function", ["slow", "computes"])
-def test_cancel_ends_a_cell_that_awaits_within_a_second(notebook, figure, screenshot, function):
+def test_cancel_ends_a_cell_that_awaits_soon(notebook, figure, screenshot, function):
     """The prompt is back, the error is the one that says who ended it, and what had finished is kept."""
     cell = notebook.start(f"await pmap({function}, range(500), concurrency=2)")
     panel = cell.panel.wait_until_shown()
@@ -56,7 +58,7 @@ def test_cancel_ends_a_job_in_the_background(notebook, figure):
 
 def test_pause_holds_a_job_until_resume(notebook):
     """The count stands still; then it goes on to the end."""
-    cell = notebook.start("r = await pmap(slow, range(60), concurrency=2)")
+    cell = notebook.start("r = await pmap(slow, range(1_000), concurrency=2)")
     panel = cell.panel.wait_until_shown()
     panel.press("Pause slow")
     expect(panel.root.get_by_role("button", name="Resume slow")).to_be_visible()
@@ -68,11 +70,12 @@ def test_pause_holds_a_job_until_resume(notebook):
     assert job.widths(0.8) == job.widths(0.1)
     assert job.done == before
     panel.press("Resume slow")
+    notebook.hurry()
     cell.finish()
-    panel.wait_for_line("60 done")
+    panel.wait_for_line("1,000 done")
 
 
-def test_cancel_ends_a_cell_that_blocks_within_a_second(notebook, figure, screenshot):
+def test_cancel_ends_a_cell_that_blocks_soon(notebook, figure, screenshot):
     """The click comes to a thread of its own, which the cell does not hold."""
     cell = notebook.start("pmap(slow, range(500), concurrency=2).result()")
     panel = cell.panel.wait_until_shown()
@@ -132,13 +135,17 @@ def test_running_the_cell_again_replaces_its_job(notebook, screenshot):
 
 def test_a_kernel_that_was_held_looks_alive_again_by_itself(notebook, screenshot):
     """A call into C that keeps the interpreter's lock: nothing is heard meanwhile, and nothing can be pressed."""
-    cell = notebook.run("job = pmap(slow, range(500), concurrency=2)")
+    cell = notebook.run("job = pmap(slow, range(5_000), concurrency=2)")
     panel = cell.panel.wait_until_shown()
-    holds = notebook.start("import ctypes\nctypes.PyDLL(None).sleep(8)")
+    # To open a pipe takes until somebody opens its other end.
+    pipe = notebook.server.notebooks / "held"
+    os.mkfifo(pipe)
+    holds = notebook.start(f"import ctypes\nos.close(ctypes.PyDLL(None).open({bytes(pipe)!r}, os.O_RDONLY))")
     silence = panel.root.get_by_role("status").filter(has_text="No news")
     expect(silence).to_be_visible()
     expect(panel.job("slow").under).to_contain_text("no news")
     screenshot()
+    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
     holds.finish()
     expect(silence).to_have_count(0)
     panel.job("slow").moves(3)
@@ -179,7 +186,7 @@ def test_a_kernel_that_restarts_leaves_what_was_shown(notebook, screenshot):
     assert f"slow: ended with the kernel, {shown} / 500" in output.data["text/plain"]
     assert "slow: ended with the kernel" in output.data["text/html"]
     assert "in flight" not in output.data["text/html"]
-    notebook.run("import asyncio\nfrom aiopool import pmap")
+    notebook.run("import asyncio\nfrom pathlib import Path\nfrom aiopool import pmap")
     notebook.run(JOBS)
     again = notebook.start("r = await pmap(slow, range(20), concurrency=1)")
     again.panel.wait_until_shown()

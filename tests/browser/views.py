@@ -11,11 +11,11 @@ Fold = Literal["Bar", "Workers", "All"]
 
 _WATCH = """async (part, [seconds, pause, most]) => {
   const seen = [], end = performance.now() + 1000 * seconds;
-  while (performance.now() < end && seen.length < most) {
+  do {
     const width = parseFloat(part.style.width);
     if (width !== seen.at(-1)) seen.push(width);
     await new Promise(resolve => setTimeout(resolve, pause));
-  }
+  } while (performance.now() < end && seen.length < most);
   return seen;
 }"""
 

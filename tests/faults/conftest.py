@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from aiopool import Pool
-from tests.pool.board import until
+from aiopool._core import policy
+from tests.pool.board import DEADLINE, until
 from tests.pool.conftest import board, fresh, heard, nothing_is_left, pytest_runtest_makereport
 from tests.pool.pools import children, ended, rested, still_works
 
@@ -75,3 +76,21 @@ def afterwards(patient: Patient, caplog: pytest.LogCaptureFixture) -> Iterator[P
 def pool(afterwards: Pool) -> Pool:
     """Two workers, up and idle, that other faults have been through."""
     return afterwards
+
+
+def give_time(pool: Pool, monkeypatch: pytest.MonkeyPatch, grace: float = DEADLINE) -> None:
+    """In this test, whoever obeys has this time for it, on a machine that stands still for a second, too.
+
+    Until then nobody is given up or killed.
+    """
+    ledger = pool._driver._ledger
+    monkeypatch.setattr(policy, "DEAF_SECONDS", grace)
+    monkeypatch.setattr(ledger._jobs, "_grace", grace)
+    monkeypatch.setattr(ledger._team, "_grace", grace)
+
+
+@pytest.fixture
+def lenient(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """The same two: who obeys is not killed, however long it takes."""
+    give_time(pool, monkeypatch)
+    return pool

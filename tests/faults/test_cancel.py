@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aiopool import ItemTimeout, Job, JobCancelled, Pool
-from tests.faults.conftest import GRACE
+from tests.faults.conftest import GRACE, give_time
 from tests.faults.situations import pids
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, stays, until
@@ -24,13 +24,17 @@ from tests.pool.pools import shortly
 
 pytestmark = pytest.mark.usefixtures("afterwards")
 
-SOON = 1.0
+SOON = 2.0
 """Seconds within which whoever waits has an answer: 0.3 is the promise, the rest is for a busy machine."""
 
-KILLED = GRACE + 10
+TIME_TO_OBEY = 3.0
+"""A grace, in seconds, that is long enough for whoever obeys on a busy machine, beside one that has to be killed."""
+
+KILLED = TIME_TO_OBEY + 10
 """Seconds within which a worker is killed: ordered after the grace, and carried out by a busy machine."""
 
-LIMIT = 0.3
+LIMIT = 1.0
+"""Seconds: much more than an item takes that does nothing, however busy the machine is."""
 
 
 def running(number: int, board: Board) -> None:
@@ -217,9 +221,11 @@ async def assert_stopped(pool: Pool, board: Board, *, killed: bool) -> None:
     ("kind", "way"),
     [*itertools.product(ONE, WAYS), *itertools.product(("swallows CancelledError",), MORE_WAYS)],
 )
-async def test_the_ladder_ends_what_one_item_does(pool, board: Board, kind, way):
+async def test_the_ladder_ends_what_one_item_does(pool, board: Board, monkeypatch, kind, way):
     """Whatever it does, and whoever ends it; then the same workers, or others, run the next job."""
     (fn, killed), end = ONE[kind], {**WAYS, **MORE_WAYS}[way]
+    if not killed:
+        give_time(pool, monkeypatch)
     job = pool.map(functools.partial(fn, board=board), range(3), concurrency=1)
     await board.wait_async("running")
     await assert_ends(end, job)
@@ -229,8 +235,9 @@ async def test_the_ladder_ends_what_one_item_does(pool, board: Board, kind, way)
 
 @pytest.mark.parametrize("end", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("kind", EIGHT)
-async def test_the_ladder_ends_eight_coroutines_in_flight(pool, board: Board, kind, end):
+async def test_the_ladder_ends_eight_coroutines_in_flight(pool, board: Board, monkeypatch, kind, end):
     """Those that obey unwind; the one that does not costs its worker, and only that one."""
+    give_time(pool, monkeypatch, TIME_TO_OBEY)
     job = pool.map(functools.partial(EIGHT[kind], board=board), range(200), concurrency=16)
     await board.wait_async("running", 16)
     before = pids(pool)
@@ -286,9 +293,11 @@ async def test_an_exception_that_leaves_async_with_pool_ends_everything(board: B
 
 
 @pytest.mark.parametrize("kind", ONE)
-def test_the_option_timeout_climbs_the_same_ladder(pool, board: Board, kind):
+def test_the_option_timeout_climbs_the_same_ladder(pool, board: Board, monkeypatch, kind):
     """The item ends as ItemTimeout, the ones before and after it have their values."""
     fn, killed = ONE[kind]
+    if not killed:
+        give_time(pool, monkeypatch)
 
     def item(number: int):
         return fn(number, board) if number == 1 else number

@@ -20,6 +20,7 @@ import pytest
 
 import aiopool
 from aiopool import JobCancelled, JobStopped, Pool
+from tests.faults.conftest import give_time
 from tests.pool import work
 from tests.pool.board import DEADLINE, until
 from tests.pool.pools import ended, our_threads, still_works
@@ -29,6 +30,13 @@ TRIED = 10_000 if EVERYTHING else 25
 """How many points of each scenario are tried, spread evenly, where it has more."""
 
 OURS = str(Path(aiopool.__file__).parent)
+
+
+@pytest.fixture
+def pool(afterwards: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Two workers. Everybody obeys here; on a machine that stands still for a moment, too, nobody is killed for it."""
+    give_time(afterwards, monkeypatch)
+    return afterwards
 
 
 def chosen(points: int) -> list[int]:
@@ -255,11 +263,14 @@ class Lines:
 
     def __enter__(self) -> Self:
         self._before = sys.gettrace()
+        # What the collector has to end, of tests before this one, is not a part of what is interrupted.
+        gc.disable()
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
+        gc.enable()
 
     def _trace(self, frame: FrameType, event: str, _: object) -> Any:
         # What a finaliser raises, Python itself says and drops.

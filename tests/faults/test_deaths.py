@@ -10,7 +10,6 @@ import threading
 import time
 import warnings
 
-import psutil
 import pytest
 
 from aiopool import ItemExited, WorkerLost, testing
@@ -19,6 +18,7 @@ from tests.faults.situations import AT_ONCE, pids, struck_alone, struck_among, s
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import children
+from tests.pool.scripts import gone
 
 pytestmark = pytest.mark.usefixtures("afterwards")
 
@@ -149,7 +149,7 @@ def test_killing_every_idle_worker_costs_nothing(pool):
     """The next job has its workers, without knowing."""
     killed = set(testing.kill_workers(pool))
     assert pool.map(work.double, range(20)).result(DEADLINE) == list(range(0, 40, 2))
-    assert not killed & pids(pool)
+    until(lambda: not killed & pids(pool), what="both deaths are noticed")
 
 
 def test_a_worker_that_is_killed_while_it_starts_is_replaced(fresh, board: Board):
@@ -232,4 +232,4 @@ def test_the_child_that_a_dead_item_forked_ends_with_its_worker(pool, board: Boa
     with pytest.raises(WorkerLost):
         pool.submit(forks, board).result(DEADLINE)
     (pid,) = board.wait("forked")
-    until(lambda: not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == "zombie", what="it is gone")
+    gone([int(pid)], DEADLINE)

@@ -29,7 +29,7 @@ from tests.pool.scripts import environment, gone
 
 pytestmark = pytest.mark.usefixtures("afterwards")
 
-AT_ONCE = 3.0
+AT_ONCE = 5.0
 """Seconds until the victim has its answer, on a busy machine; how soon a death is noticed is measured elsewhere."""
 
 
@@ -82,7 +82,7 @@ def test_sys_exit(pool, board: Board):
 def test_sigkill_of_all_idle_workers(pool, board: Board):
     """The next call has a worker."""
     testing.kill_workers(pool)
-    assert answered(pool, board, work.double, 2, within=5).value == 4
+    assert answered(pool, board, work.double, 2, within=20).value == 4
 
 
 def forks_and_dies() -> None:
@@ -185,7 +185,7 @@ def test_a_result_that_is_nested_too_deep(pool, board: Board):
             nest = [nest]
         return nest
 
-    error = answered(pool, board, deep, within=5).error
+    error = answered(pool, board, deep, within=10).error
     assert error is not None
     assert not isinstance(error, WorkerLost)
     assert "recursion" in str(error) or "nested" in str(error)
@@ -204,7 +204,7 @@ def test_an_initializer_that_raises(fresh):
     begun = time.monotonic()
     with pytest.raises(WorkerStartFailed, match=r"model\.bin"):
         pool.submit(work.double, 1).result(DEADLINE)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 30
 
 
 async def test_a_cancel_of_a_task_in_blocking_code_on_the_only_worker(fresh, board: Board):

@@ -199,7 +199,7 @@ HANGS = "while True: time.sleep(0.01)"
 def test_a_result_whose_pickling_hangs_is_ended_by_its_timeout(pool: Pool, suffix: str):
     """To pickle it is part of the attempt."""
     source = f"import time\nclass Slow:\n    def __reduce__(self):\n        {HANGS}\ndef bad(): return Slow()"
-    job = pool.map(cell(source)[f"f{suffix}"], range(ITEMS), batch=ITEMS, on_error="return", timeout=0.5)
+    job = pool.map(cell(source)[f"f{suffix}"], range(ITEMS), batch=ITEMS, on_error="return", timeout=2)
     ends = job.result(DEADLINE)
     assert ends[:UNLUCKY] + ends[UNLUCKY + 1 :] == GOOD
     assert isinstance(ends[UNLUCKY].error, ItemTimeout)
@@ -238,7 +238,7 @@ def bad(): return Slow()
 """
     names = cell(source)
     inputs = [names["bad"]() if index == UNLUCKY else index for index in range(ITEMS)]
-    job = pool.map(names[f"given{suffix}"], inputs, batch=ITEMS, on_error="return", timeout=0.5)
+    job = pool.map(names[f"given{suffix}"], inputs, batch=ITEMS, on_error="return", timeout=2)
     ends = job.result(DEADLINE)
     assert ends[:UNLUCKY] + ends[UNLUCKY + 1 :] == GOOD
     assert isinstance(ends[UNLUCKY].error, ItemTimeout)

@@ -65,7 +65,9 @@ def test_a_worker_that_is_stopped_for_some_seconds_loses_nothing(pool, fresh, bo
         assert len(board.marks("running")) == len(expected)
     if later is not None:
         assert later.result(DEADLINE) == list(range(0, 40, 2))
-        assert pids(pool) == before
+        # If the other one took a second to end its coroutines, functions have had one more, which goes again.
+        assert before <= pids(pool)
+        until(lambda: pids(pool) == before)
     else:
         pool.join(DEADLINE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import dis
 import inspect
 import sys
 import types
@@ -384,10 +385,24 @@ def outcome(run: Any) -> tuple[Any, ...]:
         tb = error.__traceback__
         while tb is not None:
             if tb.tb_frame.f_code.co_filename == FILENAME:
-                lines.append(tb.tb_lineno)
+                lines.append(line_of(tb))
             tb = tb.tb_next
         kind = NameError if isinstance(error, NameError) else type(error)
         return kind.__name__, lines[-1]
+
+
+def line_of(tb: types.TracebackType) -> int:
+    """The line at which it stands.
+
+    Python 3.11 joins the store that ends a line and the load that begins the next one as soon as code is warm, and
+    names the first line if the second fails.
+    """
+    code, at = tb.tb_frame.f_code, tb.tb_lasti
+    if sys.version_info < (3, 12) and "STORE_FAST__LOAD_FAST" in (
+        each.opname for each in dis.get_instructions(code, adaptive=True) if each.offset == at
+    ):
+        return next(line for first, end, line in code.co_lines() if first <= at + 2 < end and line is not None)
+    return tb.tb_lineno
 
 
 def plain(value: Any) -> Any:

@@ -140,6 +140,7 @@ def test_a_pool_on_which_no_job_runs_any_more_goes(
 
     Not in the moment in which the next job may begin there.
     """
+    monkeypatch.setattr(panel, "REST_AFTER", 3600.0)  # However long this takes.
     pools = [pool(worker(0), worker(1), name="first"), pool(worker(0), name="second")]
     surfaces = [surface_of("fetch", cell, stage, of_call=of_call) for _ in pools]
     shown = panel_of(cell, stage)

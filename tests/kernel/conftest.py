@@ -13,8 +13,17 @@ import pytest
 from tests.kernel.harness import Kernel, Signs
 
 _PUT_IN_ORDER = """
-for job in aiopool.jobs():
-    job.cancel()
+def _put_in_order():
+    for job in aiopool.jobs():
+        job.cancel()
+    # What was cancelled may take a moment, and where that is a second there may be one worker more.
+    pool, end = aiopool.session._session.pool, time.monotonic() + 20
+    while pool is not None and not pool.closed and time.monotonic() < end:
+        states = [worker.state for worker in pool.workers]
+        if len(states) <= pool.size and {*states} <= {"idle", "starting"}:
+            break
+        time.sleep(0.005)
+_put_in_order()
 """
 
 

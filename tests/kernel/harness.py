@@ -13,7 +13,8 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 from typing import Any, NoReturn, Self
@@ -33,6 +34,10 @@ DEADLINE = 40.0
 
 GONE_WITHIN = 2.0
 """Seconds after which nothing may be left of a kernel's workers."""
+
+RESTART_WITHIN = 4.0
+"""Seconds, on a machine that stands still now and then; the promise is 1, and the summary says how it was. For a child
+that stays, or that nobody reaps, ipykernel waits 14, and Jupyter, which would end that after 2.5, is patient here."""
 
 POLL = 0.01
 
@@ -66,6 +71,11 @@ class OwnKernelManager(KernelManager):
     @default("kernel_spec_manager")
     def _only_ours(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[str(Path(sys.prefix) / "share" / "jupyter" / "kernels")])
+
+    @default("shutdown_wait_time")
+    def _patient(self) -> float:
+        # It waits for half of it. By its own 5 s a slow machine and a child that stays would look alike.
+        return 40.0
 
 
 class Message:
@@ -536,9 +546,21 @@ class Signs:
         """Give a sign to items that wait for it."""
         (self._folder / name).touch()
 
+    def forbid(self, name: str) -> None:
+        """Take it back."""
+        (self._folder / name).unlink()
+
     def wait_for(self, count: int, seconds: float = DEADLINE) -> None:
         """Wait for so many signs."""
         self._kernel.until(lambda: len(self.names()) >= count, f"{count} signs of items", seconds)
+
+
+@contextmanager
+def patient(kernel: Kernel) -> Iterator[None]:
+    """Jobs are shown 2.5 seconds in, not half of one: also on a machine that stands still what is quick ends before."""
+    kernel.run("import aiopool._runtime.views\naiopool._runtime.views.SHOW_AFTER = 2.5")
+    yield
+    kernel.run("aiopool._runtime.views.SHOW_AFTER = 0.5")
 
 
 def _described(process: psutil.Process) -> str:

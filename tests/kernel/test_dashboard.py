@@ -30,11 +30,9 @@ def press(kernel: Kernel, board: Widget, action: str, **more: object) -> None:
 
 def quiet(kernel: Kernel, board: Widget) -> int:
     """Wait until the state that was under way has come; how many there are by then."""
-    states = -1
-    while len(board.states) != states:
-        states = len(board.states)
-        kernel.run("time.sleep(0.5)")
-    return states
+    # It is sent by the pool's own thread, which answers this when that is done.
+    kernel.run("aiopool.get_pool().snapshot()")
+    return len(board.states)
 
 
 def with_job(name: str, **wanted: object) -> Callable[[dict[str, Any]], bool]:
@@ -68,6 +66,7 @@ def test_jobs_are_paused_resumed_and_cancelled(kernel: Kernel, signs: Signs) -> 
     kernel.run(HELD)
     kernel.run("job = pmap(held, range(4), desc='paused')")
     board = board_of(kernel.run("aiopool.get_pool().dashboard()"), kernel)
+    press(kernel, board, "shown")  # There may be one that nobody has looked at for minutes.
     board.wait_for(with_job("paused"), "the job")
     key = next(job["key"] for job in board.jobs if job["name"] == "paused")
     press(kernel, board, "pause", job=key)
@@ -123,9 +122,16 @@ def test_the_stack_of_a_worker_is_shown(kernel: Kernel, signs: Signs) -> None:
     kernel.run(HELD.replace("async def held", "def blocked").replace("await asyncio", "time"))
     kernel.run("job = pmap(blocked, range(2))")
     board = board_of(kernel.run("aiopool.get_pool().dashboard()"), kernel)
+    press(kernel, board, "shown")
     board.wait_for(lambda state: [row["state"] for row in state["workers"]].count("busy") == 2, "the workers")
-    press(kernel, board, "stack", worker=1)
-    board.wait_for(lambda _: "time.sleep(0.01)" in board.details.get("stack-1", ""), "the stack")
+
+    def waits() -> bool:
+        # It may be asked between two waits, and one that has no processor is looked at in another way.
+        press(kernel, board, "stack", worker=1)
+        board.wait_for(lambda _: not board.details["stack-1"].endswith("looking ..."), "the stack")
+        return "time.sleep(0.01)" in board.details["stack-1"]
+
+    kernel.until(waits, "the stack of an item that waits")
     assert board.details["stack-1"].startswith("worker 1 (pid ")
     assert "in blocked" in board.details["stack-1"]
     kernel.run("job.cancel()\nawait job.wait()")

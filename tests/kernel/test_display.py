@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.kernel.harness import HELD, Cell, Kernel, Signs
+from tests.kernel.harness import HELD, Cell, Kernel, Signs, patient
 
 pytestmark = pytest.mark.kernel
 
@@ -25,7 +25,7 @@ def test_a_job_that_was_not_awaited_is_shown_and_nothing_is_lost(kernel: Kernel,
     assert "held: " in cell.panels[0].texts[-1]
     assert cell.printed("stderr") == ""
     shown = kernel.run("print(aiopool.last_job())").printed()
-    assert re.fullmatch(r"<Job held: 0 of 3(, \d in flight)?(, 0/s)?, \d\.\d s>\n", shown), shown
+    assert re.fullmatch(r"<Job held: 0 of 3(, \d in flight)?(, 0/s)?, (\d\.\d|\d\d) s>\n", shown), shown
     # Not `_`: where another cell has assigned one of its own, IPython leaves that alone.
     assert kernel.value(f"sign('go')\nawait Out[{cell.number}]") == [0, 1, 2]
     assert kernel.run("aiopool.last_job()").panels[0].texts[-1].startswith("held: 3 done, ")
@@ -37,18 +37,20 @@ def test_a_line_appears_after_half_a_second_and_changes_in_place(kernel: Kernel,
     """One display, updated under the same id, at most ten times a second; the last text says how it ended."""
     kernel.run(HELD)
     cell = kernel.begin("await pmap(held, range(3), desc='reading', progress='text')")
-    cell.wait_for(lambda cell: first_shown(cell) and len(cell.displays[0].texts) >= 4, "a line with updates")
+    running = "reading: 0 of 3, 3 in flight"
+    # On a slow machine the first ones may have come before the workers.
+    cell.wait_for(lambda cell: "".join("".join(each.texts) for each in cell.displays).count(running) >= 4, "updates")
     signs.allow("go")
     cell.finish()
     assert cell.error is None, cell.traceback
     assert cell.value == [0, 1, 2]
     (shown,) = cell.displays
     assert shown.display_id
-    assert 0.5 <= shown.sent[0] - cell.began < 3
+    assert 0.5 <= shown.sent[0] - cell.began < 10
     # One that was late is followed by one in time.
     gaps = [b - a for a, b in zip(shown.sent, shown.sent[1:-1], strict=False)]
     assert sum(gaps) / len(gaps) > 0.07
-    assert all("reading: 0 of 3, 3 in flight" in text for text in shown.texts[:3])
+    assert all("reading: 0 of 3" in text for text in shown.texts[:4])
     assert "reading: 3 done, " in shown.texts[-1]
     assert all("\n" not in text for text in shown.texts)
     assert [m.kind for m in cell.messages if m.kind in ("display_data", "execute_result")] == [
@@ -60,7 +62,8 @@ def test_a_line_appears_after_half_a_second_and_changes_in_place(kernel: Kernel,
 def test_a_job_that_is_done_at_once_shows_nothing(kernel: Kernel) -> None:
     """No line, no print: only what the cell itself shows."""
     kernel.run("await aiopool.get_pool().broadcast(os.getpid)\nasync def quick(x):\n    return x")
-    cell = kernel.run("await pmap(quick, range(200), progress='text')\nawait asyncio.sleep(0.7)")
+    with patient(kernel):
+        cell = kernel.run("await pmap(quick, range(200), progress='text')\nawait asyncio.sleep(2.7)")
     assert cell.displays == []
     assert cell.printed() == cell.printed("stderr") == ""
 
@@ -103,11 +106,12 @@ def test_several_jobs_have_a_line_each(kernel: Kernel, signs: Signs) -> None:
             pmap(held, range(2), desc="first", progress="text"),
             pmap(held, range(2, 5), desc="second", progress="text"),
         ]
-        await asyncio.sleep(2)
-        sign("go")
         await asyncio.gather(*jobs)
         """
-    ).finish()
+    )
+    cell.wait_for(lambda cell: len(cell.displays) == 2, "both lines")
+    signs.allow("go")
+    cell.finish()
     assert cell.error is None, cell.traceback
     first, second = cell.displays
     assert first.display_id != second.display_id
@@ -183,6 +187,8 @@ def test_prints_of_a_background_job_come_under_the_cell_that_started_it(kernel: 
 
 def test_the_pool_describes_itself_in_one_line(kernel: Kernel) -> None:
     """Pool, its snapshot, a worker: each reads like a status bar; below the pool its workers."""
+    # Where one was slow to get free there is one more than there are places, for a moment.
+    kernel.until(lambda: len(kernel.workers()) <= 2, "the end of the worker that was one too many")
     kernel.run("_ = await aiopool.get_pool().broadcast(os.getpid)")
     pool, worker, snapshot = (
         kernel.run(f"pool = aiopool.get_pool()\n{what}").output

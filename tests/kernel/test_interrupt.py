@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psutil
 import pytest
 
 from tests.kernel.harness import Cell, Kernel, Signs, gone
@@ -119,7 +120,7 @@ def test_stop_brings_the_prompt_back_whatever_the_items_do(
 ) -> None:
     """One line is shown, results stay with the job, the workers live on and run the next cell."""
     kernel.run(WORK[kind])
-    kernel.value("await pmap(abs, range(4), batch=1)")
+    kernel.value("await aiopool.get_pool().broadcast(os.getpid)")
     workers = kernel.workers()
     assert len(workers) == 2
     cell = begin(kernel, signs, WAITS[how].source, 4)
@@ -134,7 +135,7 @@ def test_stop_brings_the_prompt_back_whatever_the_items_do(
     kernel.run("job = aiopool.last_job()\nawait job.wait(10)")
     assert kernel.value(state) == ["stopped", True, [0, 10] + [None] * 6]
     assert kernel.value("await pmap(abs, [-1, -2, -3, -4], batch=1)") == [1, 2, 3, 4]
-    assert kernel.workers() == workers
+    assert set(workers) <= set(kernel.workers())
 
 
 @pytest.mark.parametrize("how", [how for how in WAITS if how not in ("await", "result")])
@@ -163,7 +164,7 @@ def test_stop_is_pressed_several_times(
     """Each press finds the one before it at work, or nothing: kernel, workers and the next cell are unharmed."""
     how, _, times = how.partition(", ")
     kernel.run(WORK[kind])
-    kernel.value("await pmap(abs, range(4), batch=1)")
+    kernel.value("await aiopool.get_pool().broadcast(os.getpid)")
     workers = kernel.workers()
     cell = begin(kernel, signs, WAITS[how].source, 4)
     for _ in range(4 if times else 1):
@@ -179,9 +180,9 @@ def test_stop_is_pressed_several_times(
         assert "KeyboardInterrupt" in cell.printed() + cell.printed("stderr") or how == "result"
     else:
         assert cell.error["ename"] in (WAITS[how].shows, "KeyboardInterrupt")
-    assert kernel.value("await pmap(abs, [-1, -2])") == [1, 2]
-    assert kernel.value("job = aiopool.jobs()[0]\n[job.done(), job.partial(fill=None)]") == [True, [0, 10] + [None] * 6]
-    assert kernel.workers() == workers
+    assert kernel.value("job = aiopool.last_job()\nawait pmap(abs, [-1, -2])") == [1, 2]
+    assert kernel.value("await job.wait(10), job.partial(fill=None)") == (True, [0, 10] + [None] * 6)
+    assert set(workers) <= set(kernel.workers())
 
 
 def test_stop_in_another_cell_leaves_a_background_job_alone(kernel: Kernel, signs: Signs) -> None:
@@ -209,7 +210,7 @@ def test_stop_in_another_cell_leaves_a_background_job_alone(kernel: Kernel, sign
         assert cell.finish().error is not None
     kernel.run("ticker.cancel()")
     assert kernel.value(f"sign('go')\nset(await job) <= set({workers})") is True
-    assert kernel.workers() == workers
+    assert set(workers) <= set(kernel.workers())
 
 
 def test_stop_while_the_kernel_is_idle_harms_nobody(kernel: Kernel, signs: Signs) -> None:
@@ -229,7 +230,7 @@ def test_stop_while_the_kernel_is_idle_harms_nobody(kernel: Kernel, signs: Signs
     kernel.interrupt()
     kernel.interrupt()
     assert kernel.value("sign('go')\nawait job") == [0, 1, 2, 3]
-    assert kernel.workers() == workers
+    assert set(workers) <= set(kernel.workers())
 
 
 def test_stop_while_workers_start_harms_none_of_them(own_kernel: Kernel, figure: Callable[[str, float], None]) -> None:
@@ -304,10 +305,12 @@ def test_stop_in_with_pool_ends_the_pool(kernel: Kernel, signs: Signs, figure: C
     """Leaving ``with Pool`` through a stop terminates it: no process is left."""
     kernel.run(WORK["coroutines"])
     for how, source in {
-        "async with": "async with Pool(workers=2) as pool:\n    await pool.map(work, range(8))",
-        "with": "with Pool(workers=2) as pool:\n    pool.map(work, range(20, 28)).result()",
-        "with, at its end": "with Pool(workers=2) as pool:\n    job = pool.map(work, range(40, 48))",
-        "async with, at its end": "async with Pool(workers=2) as pool:\n    job = pool.map(work, range(60, 68))",
+        "async with": "async with Pool(workers=2, grace=60) as pool:\n    await pool.map(work, range(8))",
+        "with": "with Pool(workers=2, grace=60) as pool:\n    pool.map(work, range(20, 28)).result()",
+        "with, at its end": "with Pool(workers=2, grace=60) as pool:\n    job = pool.map(work, range(40, 48))",
+        "async with, at its end": (
+            "async with Pool(workers=2, grace=60) as pool:\n    job = pool.map(work, range(60, 68))"
+        ),
     }.items():
         others = {child.pid for child in kernel.children()}
         begun = len(signs.names())
@@ -315,8 +318,9 @@ def test_stop_in_with_pool_ends_the_pool(kernel: Kernel, signs: Signs, figure: C
         signs.wait_for(begun + 8)
         press_stop(kernel, cell, figure, how)
         assert cell.error is not None
-        gone([child for child in kernel.children() if child.pid not in others], seconds=3)
-        assert kernel.value("pool.join(5)\n[pool.closed, pool.snapshot().state]") == [True, "closed"]
+        others.update(kernel.workers())  # The shared pool may have replaced one of its own.
+        gone([child for child in kernel.children() if child.pid not in others])
+        assert kernel.value("pool.join(30)\n[pool.closed, pool.snapshot().state]") == [True, "closed"]
 
 
 DEAF = {
@@ -355,7 +359,7 @@ DEAF = {
 }
 
 
-GRACE = 5.0
+GRACE = 8.0
 """Seconds: so long that the next job has time, on a busy machine, too, to end before anybody is killed."""
 
 
@@ -365,11 +369,10 @@ def test_stop_does_not_wait_for_items_that_ignore_it(
 ) -> None:
     """The prompt is back, the next cell finds workers at once, and what does not end is killed after the grace."""
     kernel.run(DEAF[kind])
-    others = {child.pid for child in kernel.children()}
-    kernel.run(f"pool = Pool(workers=2, grace={GRACE})\n_ = await pool.broadcast(os.getpid)")
+    pids = kernel.value(f"pool = Pool(workers=2, grace={GRACE})\nawait pool.broadcast(os.getpid)")
+    deaf = [psutil.Process(pid) for pid in pids]
     # Each of the two has items that are deaf then.
     cell = begin(kernel, signs, "await pool.map(work, range(8), **options)", 4 if kind.startswith("a def") else 8)
-    deaf = [child for child in kernel.children() if child.pid not in others]
     press_stop(kernel, cell, figure, kind)
     assert STOPPED.fullmatch(shown_line(cell))
     following = kernel.begin("await pool.map(abs, [-1, -2, -3, -4], batch=1)").finish()
@@ -389,7 +392,9 @@ def test_stop_does_not_wait_for_the_input(
     kernel: Kernel, signs: Signs, figure: Callable[[str, float], None], kind: str
 ) -> None:
     """A generator that does not come back; what it gave before is computed and kept. An async one is closed."""
-    sleep = "time.sleep(2)" if kind == "def" else "await asyncio.sleep(3600)"
+    sleep = "await asyncio.sleep(3600)"
+    if kind == "def":
+        sleep = "while 'go' not in signed(): time.sleep(0.01)"
     kernel.run(
         f"""
         {kind} slow():
@@ -409,13 +414,14 @@ def test_stop_does_not_wait_for_the_input(
     press_stop(kernel, cell, figure, f"input is {kind}")
     assert kernel.value("await pmap(abs, [-1, -2])") == [1, 2]
     assert kernel.value("aiopool.jobs()[0].partial()") == [10, 20]
-    kernel.until(lambda: "closed" in signs.names(), "the end of the generator", 5)
+    signs.allow("go")
+    kernel.until(lambda: "closed" in signs.names(), "the end of the generator")
 
 
 CALLS = {
     "a map": "pool.map(work, range(4))",
     "a submit": "pool.submit(work, 1)",
-    "a map and its result": "pool.map(work, range(4)).result(5)",
+    "a map and its result": "pool.map(work, range(4)).result(10)",
     "a loop": "for _ in pool.map(work, range(4)): pass",
     "the picture of a job": "repr(done)",
     "a cancel": "done.cancel()",
@@ -477,6 +483,6 @@ def test_stop_at_any_moment_of_a_call_leaves_the_pool_in_order(kernel: Kernel, c
         pool.close()
         pool.join(10)
         """,
-        seconds=50,
+        seconds=100,
     )
     assert kernel.value("places") > 1

@@ -66,7 +66,7 @@ def test_a_job_runs_on_while_the_next_cell_blocks(kernel: Kernel, signs: Signs, 
     )
     kernel.run(
         f"""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 30
         while len(signed()) < 20:
             {blocking}
             assert time.monotonic() < end, signed()

@@ -92,11 +92,11 @@ def test_stop_reaches_what_runs_inside(kernel: Kernel, signs: Signs, kind: str) 
     cell = kernel.begin("await pmap(outer, range(2))")
     signs.wait_for(6)
     kernel.interrupt()
-    cell.finish(5)
+    cell.finish(10)
     assert cell.error is not None
     signs.wait_for(12)
     assert len([name for name in signs.names() if name.startswith("cancelled")]) == 6
-    assert kernel.value("sorted(aiopool.get_pool().broadcast(os.getpid).result())") == before
+    assert set(kernel.value("aiopool.get_pool().broadcast(os.getpid).result()")) >= set(before)
 
 
 def test_prints_inside_stand_under_the_cell_and_nothing_else(kernel: Kernel) -> None:
@@ -105,7 +105,7 @@ def test_prints_inside_stand_under_the_cell_and_nothing_else(kernel: Kernel) -> 
         """
         async def talk(x):
             print("nested", x)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2.5)
         async def outer(x):
             await pmap(talk, [x])
         """

@@ -61,7 +61,7 @@ def test_stop_works(nested: Kernel, tmp_path, waits: str, error: str) -> None:
     cell = nested.begin(waits)
     signs.wait_for(2)
     nested.interrupt()
-    cell.finish(5)
+    cell.finish(10)
     assert cell.error is not None
     assert cell.error["ename"] == error
     assert nested.value("await pmap(later, range(3))") == [0, 2, 4]

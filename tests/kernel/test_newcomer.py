@@ -11,7 +11,7 @@ from tests.kernel.harness import Kernel
 
 pytestmark = pytest.mark.kernel
 
-SOON = 2.0
+SOON = 3.0
 """Seconds in which Stop must have come through, on a busy machine; the awaits that it ends would take an hour."""
 
 LONG_AWAITS = {

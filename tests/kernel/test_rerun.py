@@ -89,7 +89,7 @@ def test_many_calls_are_told_of_in_one_line(held: Kernel) -> None:
     lines = said(run(held, source, "calls"))
     one = "hold, started by the last run of this cell, was cancelled: 0 of 1 done"
     assert lines == [one, one, "18 others, started by the last run of this cell, were cancelled"]
-    assert held.value("len([job for job in aiopool.jobs() if not job.done()])") == 20
+    held.until(lambda: held.value("len([job for job in aiopool.jobs() if not job.done()])") == 20, "the end of the old")
 
 
 def test_jobs_of_a_cells_tasks_are_the_cells_and_those_of_its_threads_are_nobodys(held: Kernel) -> None:

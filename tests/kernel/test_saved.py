@@ -62,7 +62,7 @@ def executed(*sources: str, fails: bool = False) -> nbformat.NotebookNode:
         kernel_manager_class=OwnKernelManager,
         kernel_name="python3",
         extra_arguments=["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"],
-        timeout=30,
+        timeout=60,
         allow_errors=fails,
     )
     client.execute(env=os.environ | {"PYTHONPATH": without.python_path(source)})

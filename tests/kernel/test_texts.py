@@ -158,6 +158,8 @@ def test_a_loop_over_maps_leaves_one_line(kernel: Kernel, signs: Signs) -> None:
     first.widget()  # Its class has been loaded then.
     signs.allow("go")
     first.finish()
+    # Else a slow cell, which takes half a second from one to the next, might have none that is worth a panel.
+    kernel.run("import aiopool._runtime.views\naiopool._runtime.views.SHOW_AFTER = 0")
     cell = kernel.run(
         """
         async def nap(x):
@@ -166,6 +168,7 @@ def test_a_loop_over_maps_leaves_one_line(kernel: Kernel, signs: Signs) -> None:
             await pmap(nap, range(10))
         """
     )
+    kernel.run("aiopool._runtime.views.SHOW_AFTER = 0.5")
     widget = cell.widget()
     widget.wait_for(lambda state: not state["live"], "the end")
     (row,) = widget.jobs

@@ -354,7 +354,7 @@ def test_views_need_no_descriptor_each():
     with both() as ends:
         before = len(list(Path("/dev/fd").iterdir()))
         views = [ends.through(b"abc") for _ in range(300)]
-        assert len(list(Path("/dev/fd").iterdir())) == before
+        assert len(list(Path("/dev/fd").iterdir())) <= before
         assert all(bytes(view) == b"abc" for (view,) in views)
 
 
@@ -622,8 +622,14 @@ def test_children_that_share_nothing_any_more_hold_nothing(ends):
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     (view,) = ends.through(b"abc")
     child = Child()
-    script = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    program = subprocess.Popen(script, stdin=subprocess.PIPE, preexec_fn=lambda: None)  # noqa: PLW1509 - it has to fork
+    script = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    program = subprocess.Popen(  # it has to fork
+        script,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: None,  # noqa: PLW1509
+    )
+    assert program.stdout.readline() == b"\n"  # By now it is another program, and has closed what is not for that.
     child.end()
     del view
     assert ends.over == [0]
@@ -677,14 +683,16 @@ def test_a_process_that_forks_a_lot_has_no_more_open_for_it(ends):
         (view,) = ends.through(b"abc")
         assert in_child(lambda: None) == 0
         del view
-    assert len(list(Path("/dev/fd").iterdir())) == count
+    assert len(list(Path("/dev/fd").iterdir())) <= count
     assert len(ends.over) == 100
 
 
 def test_who_has_many_mappings_gets_copies(ends, monkeypatch):
     """A process may have so many, and needs them for its threads and its memory, too."""
     views = [ends.through(b"abc") for _ in range(3)]
-    monkeypatch.setattr(pages, "MOST_MAPPED", forks.mappings())
+    # No more than any that there may be: meanwhile the collector may unmap what tests before this one have left.
+    assert forks.mappings() >= 3
+    monkeypatch.setattr(pages, "MOST_MAPPED", 0)
     (view,) = ends.through(b"def")
     assert ends.over == [3 * PAGE]
     view[0:1] = b"D"

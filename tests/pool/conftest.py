@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from aiopool import Pool, surfaces
+from aiopool._core import policy
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.listening import Heard
 from tests.pool.pools import children, ended, our_threads, rested
@@ -55,9 +56,13 @@ def _lenient() -> Iterator[Pool]:
 
 
 @pytest.fixture
-def lenient(_lenient: Pool) -> Pool:
-    """Two workers, up and idle, that have time to obey, on a busy machine, too: who obeys must not be killed."""
+def lenient(_lenient: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Two workers, up and idle, that have time to obey, on a busy machine, too: who obeys must not be killed.
+
+    Nor replaced, as somebody is after a quarter of a second who will be killed at the end of the grace.
+    """
     rested(_lenient)
+    monkeypatch.setattr(policy, "DEAF_SECONDS", DEADLINE / 2)
     return _lenient
 
 
@@ -79,6 +84,12 @@ def fresh() -> Iterator[Callable[..., Pool]]:
 def board(tmp_path: Path) -> Board:
     """A board of this test's own."""
     return Board(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def fonts() -> None:
+    """Matplotlib's list of fonts: a worker that has to make it, and takes five seconds for that, says so."""
+    import matplotlib.font_manager  # noqa: F401
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from aiopool import InputError, JobCancelled, JobStopped, ResultsConsumed
+from aiopool._core import policy
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import our_threads, shortly
@@ -39,6 +40,12 @@ class Shelf:
                 assert self.go_on.wait(DEADLINE)
             self.read.append(number)
             yield number
+
+
+@pytest.fixture
+def reads_far_ahead(monkeypatch):
+    """An input is read as far ahead as it ever is, however long the machine takes for the first items."""
+    monkeypatch.setattr(policy, "QUEUED_SECONDS", 1e9)
 
 
 def begun(pool, board: Board, *data):
@@ -85,7 +92,7 @@ def test_a_retry_reads_on_where_the_first_job_stopped_to_read(pool, board: Board
             assert each.read == list(range(MANY))
 
 
-def test_a_retry_waits_for_an_item_that_is_just_being_read(pool, board: Board):
+def test_a_retry_waits_for_an_item_that_is_just_being_read(pool, board: Board, reads_far_ahead):
     """The first job's thread is inside of the user's iterator; nothing is read by two at once, and nothing is lost."""
     shelf = Shelf(40, hold_at=20)
     job = begun(pool, board, shelf)
@@ -98,7 +105,7 @@ def test_a_retry_waits_for_an_item_that_is_just_being_read(pool, board: Board):
     assert shelf.read == list(range(40))
 
 
-def test_what_was_read_of_an_endless_input_is_retried_and_it_says_so(pool, board: Board):
+def test_what_was_read_of_an_endless_input_is_retried_and_it_says_so(pool, board: Board, reads_far_ahead):
     """Also what had been read and not begun: it cannot be read another time."""
     taken = []
 
@@ -107,7 +114,9 @@ def test_what_was_read_of_an_endless_input_is_retried_and_it_says_so(pool, board
             taken.append(number)
             yield number
 
-    job = ended(begun(pool, board, numbers()))
+    job = begun(pool, board, numbers())
+    until(lambda: len(taken) > 1000, what="a thousand are read")
+    ended(job)
     board.mark("mended")
     with pytest.warns(UserWarning, match=r"had not been read to its end.*list\(\.\.\.\)"):
         again = job.retry(work.double)
@@ -119,10 +128,12 @@ def test_what_was_read_of_an_endless_input_is_retried_and_it_says_so(pool, board
 
 async def test_what_was_read_of_an_async_input_is_retried(pool, board: Board):
     """The generator itself ends with the job that read it."""
+    all_read = asyncio.Event()
 
     async def numbers() -> AsyncIterator[int]:
         for number in range(7):
             yield number
+        all_read.set()
         await asyncio.sleep(3600)
 
     def some(x):
@@ -134,6 +145,7 @@ async def test_what_was_read_of_an_async_input_is_retried(pool, board: Board):
     async with asyncio.timeout(DEADLINE):
         while job.snapshot().finished < 3:  # noqa: ASYNC110 - the pool sets no event
             await asyncio.sleep(0.01)
+    await shortly(all_read.wait())
     job.cancel()
     await shortly(job.wait())
     board.mark("mended")
@@ -156,6 +168,19 @@ def test_a_retry_after_an_input_that_raised_runs_what_came_before(pool):
     assert job.retry(work.double).result(DEADLINE) == [0, 2, 2, 6]
 
 
+def press_when_it_waits() -> threading.Thread:
+    """Press Stop as soon as a blocking wait listens to it: before that, it would be pytest that stops."""
+    standing = signal.getsignal(signal.SIGINT)
+
+    def press() -> None:
+        until(lambda: signal.getsignal(signal.SIGINT) is not standing, what="it waits")
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    return thread
+
+
 async def test_a_retry_after_a_stop_and_after_a_blocking_stop(pool, board: Board):
     """Cancelling the task that awaits it, an interrupt of ``.result()``: both leave a job that can be retried."""
     job = begun(pool, board, range(6))
@@ -165,9 +190,10 @@ async def test_a_retry_after_a_stop_and_after_a_blocking_stop(pool, board: Board
     with pytest.raises(asyncio.CancelledError):
         await task
     other = begun(pool, board, range(6))
-    threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    pressing = press_when_it_waits()
     with pytest.raises(JobStopped):
         other.result(DEADLINE)
+    pressing.join(DEADLINE)
     board.mark("mended")
     assert await shortly(job.retry(work.double)) == [0, 1, 2, 6, 8, 10]
     assert await shortly(other.retry(work.double)) == [0, 1, 2, 6, 8, 10]

@@ -106,7 +106,7 @@ def test_an_item_in_a_thread_that_holds_the_gil_has_timed_out_and_is_tried_again
             ctypes.PyDLL(None).sleep(3600)
         return x
 
-    results = pool.map(item, range(4), concurrency=4, timeout=0.5, on_error="return").result(2 * DEADLINE)
+    results = pool.map(item, range(4), concurrency=4, timeout=1.5, on_error="return").result(2 * DEADLINE)
     assert isinstance(results[1].error, ItemTimeout)
     assert results[1].attempts == 1
     assert [results[x] for x in (0, 2, 3)] == [0, 2, 3]

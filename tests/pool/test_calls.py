@@ -34,6 +34,7 @@ def test_calls_of_a_function_are_counted_for_views_and_listed_for_who_asks(fresh
     calls = [pool.submit(held, x) for x in range(5)]
     board.wait("in")
     alone, job = pool.submit(other, 1), pool.map(other, [1])
+    before = calls[0].snapshot().elapsed
     seen = glance(pool)
     assert [(one.id, one.name) for one in seen.jobs] == [(alone.id, "other"), (job.id, "other")]
     (counted,) = seen.calls
@@ -44,8 +45,7 @@ def test_calls_of_a_function_are_counted_for_views_and_listed_for_who_asks(fresh
     asked = pool.snapshot()
     assert [one.id for one in asked.jobs] == [one.id for one in [*calls, alone, job]]
     assert (asked.calls, asked.open_jobs) == ((), 7)
-    elapsed = max(one.elapsed for one in asked.jobs)
-    assert elapsed - 0.5 < counted.elapsed <= elapsed + 0.5
+    assert before <= counted.elapsed <= max(one.elapsed for one in asked.jobs)
     board.mark("go")
     for call in [*calls, alone, job]:
         call.result(DEADLINE)
@@ -67,8 +67,9 @@ def test_the_age_of_calls_is_that_of_the_first_that_is_open(fresh, board: Board)
     board.mark("first")
     first.result(DEADLINE)
     until(lambda: glance(pool).open_jobs == 3)
+    before = rest[0].snapshot().elapsed
     (counted,) = glance(pool).calls
-    assert counted.elapsed == pytest.approx(rest[0].snapshot().elapsed, abs=0.2)
+    assert before <= counted.elapsed <= rest[0].snapshot().elapsed
     board.mark("rest")
     for call in rest:
         call.result(DEADLINE)
@@ -85,7 +86,7 @@ def test_a_look_at_thousands_of_calls_costs_no_more_than_at_two(fresh, board: Bo
         board.wait("go")
 
     calls = [pool.submit(held, x) for x in range(3000)]
-    pool.map(held, [1])
+    pool.map(held, [1], progress=False)  # What shows it would take pictures of its own.
     until(lambda: pool.workers and pool.workers[0].state == "busy", what="it is at work")
     made.clear()
     took = []
@@ -149,11 +150,13 @@ def test_an_ended_job_looks_as_its_last_picture_did(fresh, heard: Heard, total):
         while True:
             yield 1
 
+    began = time.monotonic()
     job = pool.map(work.nap, (0.001 for _ in endless()), total=total, on_error="return")
     until(lambda: job.snapshot().done > 3, what="some are done")
     job.cancel()
     until(job.done, what="it has ended")
+    took = time.monotonic() - began
     (shown,) = heard.closed
     assert (shown.total, shown.state) == (total, "cancelled")
     assert dataclasses.replace(job.snapshot(), elapsed=0.0) == dataclasses.replace(shown, elapsed=0.0)
-    assert job.snapshot().elapsed == pytest.approx(shown.elapsed, abs=0.1)
+    assert shown.elapsed <= job.snapshot().elapsed <= took

@@ -9,6 +9,7 @@ import pytest
 
 from aiopool import per_worker
 from aiopool._runtime import driver
+from aiopool._runtime.proxy import WorkerProxy
 from tests.pool.board import DEADLINE, Board
 
 
@@ -26,8 +27,14 @@ def test_a_worker_that_is_killed_while_it_closes_is_not_killed_in_silence(
             time.sleep(3600)
         board.mark("closed")
 
-    if hangs:
-        monkeypatch.setattr(driver, "PART_SECONDS", 0.3)
+    give_no_more_time = WorkerProxy.give_no_more_time
+
+    def when_it_closes(worker: WorkerProxy) -> None:
+        board.wait("closing")
+        give_no_more_time(worker)
+
+    monkeypatch.setattr(driver, "PART_SECONDS", 0.3 if hangs else DEADLINE)
+    monkeypatch.setattr(WorkerProxy, "give_no_more_time", when_it_closes)
     pool = fresh(1)
     assert pool.map(lambda _: resource(), range(2)).result(DEADLINE) == [1, 1]
     (worker,) = pool.snapshot().workers

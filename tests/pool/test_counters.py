@@ -46,7 +46,7 @@ def test_numbers_of_batches_begin_again_and_none_is_0(fresh):
     for number in range(12):
         assert pool.submit(work.double, number).result(DEADLINE) == 2 * number
     assert pool.map(work.double_later, range(50), batch=1).result(DEADLINE) == list(range(0, 100, 2))
-    assert pool._driver._runs.new_batch() < 100
+    assert pool._driver._runs.new_batch() < 1_000
 
 
 def test_a_number_that_is_in_use_is_not_given_again(fresh, board: Board, monkeypatch):

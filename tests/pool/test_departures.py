@@ -32,15 +32,24 @@ def offered(pool: Pool) -> None:
 
 @contextmanager
 def held(pool: Pool) -> Iterator[None]:
-    """The pool's thread does nothing meanwhile, and has been called for nothing."""
-    reached, gate = threading.Event(), threading.Event()
+    """The pool's thread does nothing meanwhile, and has been called for nothing; one worker is offered to a call."""
+    driver, gate = pool._driver, threading.Event()
 
-    def hold() -> None:
+    def hold(reached: threading.Event, gate: threading.Event) -> None:
         reached.set()
         gate.wait(DEADLINE)
 
-    pool._driver._io.loop.call_soon_threadsafe(hold)
-    assert reached.wait(DEADLINE)
+    def is_held() -> bool:
+        # It looks after its workers now and then, and withdraws the offer for that.
+        nonlocal gate
+        gate.set()
+        offered(pool)
+        reached, gate = threading.Event(), threading.Event()
+        driver._io.loop.call_soon_threadsafe(hold, reached, gate)
+        assert reached.wait(DEADLINE)
+        return driver._express._offer is not None and driver._io.is_quiet
+
+    until(is_held, what="it is held while a worker is offered")
     try:
         yield
     finally:
@@ -50,7 +59,6 @@ def held(pool: Pool) -> Iterator[None]:
 def test_a_call_runs_although_the_pools_thread_stands_still(fresh, board: Board):
     """It was sent in the thread that made it. The next one waits for its turn, and the pool's thread meets both."""
     pool = fresh(1)
-    offered(pool)
     with held(pool):
         first = pool.submit(board.mark, "in", 1)
         second = pool.submit(board.mark, "in", 2)
@@ -63,9 +71,7 @@ def test_a_call_runs_although_the_pools_thread_stands_still(fresh, board: Board)
 def test_what_was_asked_for_before_comes_before_a_call(fresh):
     """A restart, and a worker that took the call in between would be an old one."""
     pool = fresh(1)
-    offered(pool)
     old = pool.submit(work.pid).result(DEADLINE)
-    offered(pool)
     with held(pool):
         restarted = pool.restart()
         call = pool.submit(work.pid)
@@ -76,7 +82,6 @@ def test_what_was_asked_for_before_comes_before_a_call(fresh):
 def test_what_is_asked_for_afterwards_finds_the_call(fresh, board: Board):
     """A snapshot has it, and a cancel ends it."""
     pool = fresh(1)
-    offered(pool)
     with held(pool):
         call = pool.submit(board.wait, "never")
     assert [job.id for job in pool.snapshot().jobs] == [call.id]
@@ -90,7 +95,6 @@ def test_what_is_asked_for_afterwards_finds_the_call(fresh, board: Board):
 def test_stop_while_a_call_is_being_sent_leaves_none_behind(fresh, monkeypatch, when):
     """Whether the worker has got it or not: it is cancelled, and the next one runs."""
     pool = fresh(1)
-    offered(pool)
     real = LocalLink.send_at_once
     struck: list[bool] = []
 
@@ -100,9 +104,10 @@ def test_stop_while_a_call_is_being_sent_leaves_none_behind(fresh, monkeypatch, 
             raise KeyboardInterrupt
         return real(self, data)
 
-    monkeypatch.setattr(LocalLink, "send_at_once", sending)
-    with pytest.raises(KeyboardInterrupt):
-        pool.submit(work.double, 2)
+    with held(pool):
+        monkeypatch.setattr(LocalLink, "send_at_once", sending)
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(work.double, 2)
     until(lambda: not pool.snapshot().jobs, what="nothing is open")
     assert struck == [True]
     assert [pool.submit(work.double, x).result(DEADLINE) for x in range(5)] == [0, 2, 4, 6, 8]
@@ -111,9 +116,8 @@ def test_stop_while_a_call_is_being_sent_leaves_none_behind(fresh, monkeypatch, 
 def test_a_call_for_a_worker_that_has_just_died_ends(fresh):
     """With a value from another one, or as lost with this one; and the pool goes on."""
     pool = fresh(1)
-    offered(pool)
-    (pid,) = [worker.pid for worker in pool._driver._workers.values()]
     with held(pool):
+        (pid,) = [worker.pid for worker in pool._driver._workers.values()]
         os.kill(pid, signal.SIGKILL)
         until(lambda: not alive(pid), what="it is dead")
         call = pool.submit(work.double, 3)
@@ -134,9 +138,8 @@ def test_the_last_words_of_a_call_are_its_own(fresh):
             os._exit(code)
 
     pool.submit(say, "earlier").result(DEADLINE)
-    offered(pool)
-    (pid,) = [worker.pid for worker in pool._driver._workers.values()]
     with held(pool):
+        (pid,) = [worker.pid for worker in pool._driver._workers.values()]
         call = pool.submit(say, "the last words", 3)
         until(lambda: not alive(pid), what="it is dead")
     with pytest.raises(WorkerLost) as caught:

@@ -157,7 +157,7 @@ def test_thousands_of_displays_are_limited_and_counted(pool, heard: Heard):
     assert heard.notes == [f"{1_000 - shown:,} displays were not shown: there were too many"]
 
 
-def test_figures_are_shown_as_pictures_and_closed(fresh, heard: Heard):
+def test_figures_are_shown_as_pictures_and_closed(fresh, fonts, heard: Heard):
     """``plt.show()``, ``display(figure)``, ``figure.show()``; an empty figure is not worth a picture."""
 
     def item(_: int) -> list[int]:
@@ -190,7 +190,7 @@ def pictures(heard: Heard) -> list[int | None]:
 
 
 @pytest.mark.parametrize("kind", ["def", "async def", "a lambda for a coroutine", "timeout"])
-def test_figures_that_an_item_leaves_open_are_shown_at_its_end_and_closed(fresh, heard: Heard, kind):
+def test_figures_that_an_item_leaves_open_are_shown_at_its_end_and_closed(fresh, fonts, heard: Heard, kind):
     """As at the end of a notebook's cell, and the next item begins without them; however it is run."""
 
     def item(x: int) -> tuple[int, int]:
@@ -217,7 +217,7 @@ def test_figures_that_an_item_leaves_open_are_shown_at_its_end_and_closed(fresh,
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_figures_of_an_item_that_fails_are_shown_as_well(fresh, heard: Heard, kind):
+def test_figures_of_an_item_that_fails_are_shown_as_well(fresh, fonts, heard: Heard, kind):
     """All of them, in the order in which pyplot has them; they may say why it has failed."""
 
     def item(x: int) -> None:
@@ -246,7 +246,7 @@ def test_figures_of_an_item_that_fails_are_shown_as_well(fresh, heard: Heard, ki
     assert pool.map(count, [0]).result(DEADLINE) == [[]]
 
 
-def test_a_figure_is_that_of_the_item_in_which_it_was_made(fresh, heard: Heard):
+def test_a_figure_is_that_of_the_item_in_which_it_was_made(fresh, fonts, heard: Heard):
     """Coroutines that wait between two lines of a plot do not draw into each other's figures, nor close them."""
 
     async def item(x: int) -> int:
@@ -267,7 +267,7 @@ def test_a_figure_is_that_of_the_item_in_which_it_was_made(fresh, heard: Heard):
     assert sorted(pictures(heard)) == [0, 1, 2]
 
 
-def test_a_figure_that_is_the_value_arrives_and_opens_nowhere_else(fresh, heard: Heard):
+def test_a_figure_that_is_the_value_arrives_and_opens_nowhere_else(fresh, fonts, heard: Heard):
     """It is shown, closed and sent; loaded here it is no figure of the notebook's pyplot."""
     plt = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is needed to load a figure")
     before = plt.get_fignums()
@@ -285,7 +285,7 @@ def test_a_figure_that_is_the_value_arrives_and_opens_nowhere_else(fresh, heard:
     assert sorted(pictures(heard)) == [0, 1]
 
 
-def test_figures_of_the_worker_stay(fresh, heard: Heard):
+def test_figures_of_the_worker_stay(fresh, fonts, heard: Heard):
     """Those of an initializer and of a resource: no item has made them, so none ends them."""
 
     def begin() -> None:
@@ -311,7 +311,7 @@ def test_figures_of_the_worker_stay(fresh, heard: Heard):
     assert pictures(heard) == [0, 1]
 
 
-def test_a_figure_that_cannot_be_drawn_is_told_and_the_worker_goes_on(fresh, heard: Heard):
+def test_a_figure_that_cannot_be_drawn_is_told_and_the_worker_goes_on(fresh, fonts, heard: Heard):
     """Its item has ended as it did."""
 
     def item(x: int) -> int:

@@ -526,7 +526,7 @@ def test_a_backend_of_kernels_is_replaced_and_any_other_choice_stays(fresh, monk
     assert pool.submit(variable, "MPLBACKEND").result(DEADLINE) == workers
 
 
-def test_an_item_plots_shows_and_saves(fresh, monkeypatch, tmp_path, capfd):
+def test_an_item_plots_shows_and_saves(fresh, fonts, monkeypatch, tmp_path, capfd):
     """As in a notebook's cell, ``show`` displays, and leaves no figure open; warnings are errors here."""
     monkeypatch.setenv("MPLBACKEND", INLINE)
     monkeypatch.setenv("DISPLAY", ":99")

@@ -11,7 +11,7 @@ import pytest
 from aiopool import Failure, ItemExited, NotPicklable, RemoteError
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import read_into, shortly, still_works
+from tests.pool.pools import read_into, rested, shortly, still_works
 
 # --- raise or return -------------------------------------------------------------------------------------------------
 
@@ -126,6 +126,7 @@ EXITS = {
 @pytest.mark.parametrize("name", EXITS)
 async def test_what_would_end_a_loop_arrives_wrapped(pool, make, name):
     """The item fails with an ItemExited that names it; its neighbours and the worker live."""
+    rested(pool)  # Else one that was killed in a test before may be among them.
     before = {worker.info.pid for worker in pool.workers}
     zero, one, two = await shortly(pool.map(make(EXITS[name]), range(3), on_error="return"))
     assert (zero, two) == (0, 2)
@@ -350,10 +351,10 @@ def test_an_item_that_forks_and_dies_does_not_keep_the_pool_waiting(fresh):
         import time
 
         if os.fork() == 0:
-            time.sleep(5)
+            time.sleep(2 * DEADLINE)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
 
     handle = pool.submit(forks, 1)
-    until(handle.done, 4, what="the death is noticed although a grandchild holds the pipes")
+    until(handle.done, what="the death is noticed although a grandchild holds the pipes")
     still_works(pool)

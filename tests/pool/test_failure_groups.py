@@ -118,7 +118,7 @@ def test_lost_timed_out_and_refused_items_have_groups_too(fresh):
             os._exit(3)
 
     pool = fresh(2)
-    job = pool.map(item, [0, 1, 2, threading.Lock()], on_error="return", timeout=0.3, rerun_lost=False)
+    job = pool.map(item, [0, 1, 2, threading.Lock()], on_error="return", timeout=3, rerun_lost=False)
     job.result(DEADLINE)
     groups = {group.type_name: group for group in job.snapshot().failures}
     assert sum(group.count for group in groups.values()) == 3
@@ -258,11 +258,14 @@ def test_a_label_that_hangs_holds_neither_the_job_nor_the_views(fresh, board: Bo
     def item(x: int) -> int:
         if x % 2:
             raise ValueError
+        if x == 98:
+            board.wait("asked")  # Of a job that has ended whoever looks makes the labels.
         return x
 
     pool = fresh(2)
     job = pool.map(item, range(100), on_error="return", label=label)
-    until(lambda: job.snapshot().failures or job.done(), what="a label was asked for, or it is too late for that")
+    until(lambda: job.snapshot().failures, what="a label was asked for")
+    board.mark("asked")
     until(job.done, what="the job has ended")
     assert job._results.groups.picture(job._results.labels.look)[0].labels == ("", "", "")
     board.mark("let go")
@@ -273,7 +276,8 @@ class Seen:
     """A surface that remembers how its job ended."""
 
     owner = None
-    is_open = True
+    is_open = False
+    """A look at an item that runs would have its label made before the end."""
 
     def __init__(self) -> None:
         self.view = self
@@ -315,13 +319,16 @@ def test_the_end_is_told_again_when_the_label_of_what_failed_is_there(fresh, mon
     def item(x: int) -> None:
         raise ValueError(x)
 
+    began = time.monotonic()
     with pytest.raises(ValueError, match="7"):
         pool.map(item, [7], label=lambda x: f"number {x}").result(DEADLINE)
+    took = time.monotonic() - began
     until(lambda: seen[0].amended, what="it is told again")
     assert [snapshot.failures[0].labels for snapshot in seen[0].closed] == [("",)]
     ((thread, snapshot),) = seen[0].amended
     assert (thread, snapshot.failures[0].labels) == ("aiopool-telling", ("number 7",))
-    assert (snapshot.state, snapshot.elapsed) == ("failed", pytest.approx(seen[0].closed[0].elapsed, abs=0.1))
+    assert snapshot.state == "failed"
+    assert seen[0].closed[0].elapsed <= snapshot.elapsed <= took
     with pytest.raises(ValueError, match="7"):
         pool.map(item, [7]).result(DEADLINE)
     pool.map(len, ["a"]).result(DEADLINE)

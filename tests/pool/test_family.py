@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from aiopool import Pool, WorkerLost
@@ -21,8 +23,8 @@ from tests.pool.board import DEADLINE, Board, stays, until
 from tests.pool.pools import rested
 from tests.pool.scripts import alive, script, start
 
-GONE_WITHIN = 2.0
-GONE_WITH_GIL_HELD = 3.0
+GONE_WITHIN = 12.0
+"""Seconds, of which a slow machine needs some: the last resort of a worker, which is not meant here, takes 16."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +32,24 @@ def nobody_stays(board: Board) -> Iterator[None]:
     """Whatever a test finds out, the processes that its items have started do not outlive it."""
     yield
     for pid in family(board):
-        if alive(pid):
-            os.kill(pid, signal.SIGKILL)
+        # It may be about to end.
+        with contextlib.suppress(ProcessLookupError):
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 def family(board: Board) -> list[int]:
     """Who was started by items."""
     return [int(pid) for pid in board.marks("family")]
+
+
+def survivors(board: Board) -> list[int]:
+    """Who of them may still do something: of who is about to be a zombie the memory has gone, and with it the name."""
+    left = []
+    for pid in family(board):
+        with contextlib.suppress(psutil.Error):
+            left += [pid] * bool(psutil.Process(pid).cmdline())
+    return left
 
 
 def gone(pids: list[int], seconds: float = GONE_WITHIN) -> None:
@@ -155,15 +168,17 @@ def test_what_an_item_has_started_dies_with_the_worker_that_is_killed_for_it(fre
         one_in_its_own_session(board)
         while True:
             try:
+                board.mark("deaf")
                 time.sleep(1000)
             except BaseException:  # noqa: BLE001  # that is what it is about
                 continue
 
-    job = pool.map(deaf, [1], timeout=0.2 if how == "timeout" else None, on_error="return")
-    board.wait("family", 2)
+    # Before it is deaf it must not be struck.
+    job = pool.map(deaf, [1], timeout=3 if how == "timeout" else None, on_error="return")
+    board.wait("deaf")
     if how == "cancel":
         job.cancel()
-    gone(family(board), GONE_WITHIN + 0.5)
+    gone(family(board))
     assert pool.submit(abs, -1).result(DEADLINE) == 1
 
 
@@ -173,7 +188,7 @@ def test_the_family_is_gone_before_the_item_runs_again(fresh, board: Board):
 
     def item(_: int) -> int:
         first = not board.marks("family")
-        left = [pid for pid in family(board) if Path(f"/proc/{pid}/cmdline").exists() and alive(pid)]
+        left = survivors(board)
         one_in_its_own_session(board)
         if first:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -187,7 +202,7 @@ def test_when_the_pool_has_ended_so_has_everybody(board: Board):
     with Pool(workers=2) as pool:
         pool.map(lambda _: one_in_its_own_session(board), range(4), batch=1).result(DEADLINE)
     assert len(family(board)) == 4
-    assert not [pid for pid in family(board) if alive(pid)]
+    assert not survivors(board)
 
 
 def test_what_goes_on_forking_dies_too(fresh, board: Board):
@@ -277,7 +292,7 @@ def test_a_pool_in_a_program_that_an_item_started_dies_with_the_outer_worker(fre
 
     def item(_: int) -> list[int]:
         if family(board):
-            return [pid for pid in family(board) if alive(pid)]
+            return survivors(board)
         board.mark("family", subprocess.Popen([sys.executable, str(inner)], env=os.environ | {"PYTHONPATH": roots}).pid)
         board.wait("family", 2)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -412,7 +427,7 @@ def test_a_killed_script_takes_its_workers_and_their_family_along(tmp_path, boar
     process = running(tmp_path, AT_WORK[at_work])
     try:
         process.kill()
-        gone(marked(board), GONE_WITH_GIL_HELD if "GIL" in at_work else GONE_WITHIN)
+        gone(marked(board))
     finally:
         process.kill()
         process.communicate(timeout=DEADLINE)
@@ -462,7 +477,7 @@ def test_a_forked_child_of_the_script_is_not_taken_for_it(tmp_path, board: Board
 
 @pytest.mark.parametrize("watch", ["with pidfd", "without pidfd"])
 def test_the_death_of_a_worker_whose_fork_holds_the_pipes_is_noticed(fresh, board: Board, monkeypatch, watch):
-    """Within a second, from the process itself; the fork does not stay."""
+    """At once, from the process itself, and not when the pipes come to their end; the fork does not stay."""
     if watch == "without pidfd":
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     pool = fresh(1)
@@ -476,7 +491,7 @@ def test_the_death_of_a_worker_whose_fork_holds_the_pipes_is_noticed(fresh, boar
     (failure,) = pool.map(item, [1], on_error="return", rerun_lost=False).result(DEADLINE)
     took = time.monotonic() - float(board.marks("dies")[0])
     assert isinstance(failure.error, WorkerLost)
-    assert took < 1.0
+    assert took < GONE_WITHIN
     gone(family(board))
 
 

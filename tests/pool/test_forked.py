@@ -20,6 +20,7 @@ import pytest
 
 import aiopool
 from aiopool import Pool, PoolClosed, pmap
+from aiopool._runtime.inquiry import WAIT_SECONDS
 from aiopool.registry import registry
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
@@ -141,16 +142,17 @@ WAITS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_a_job_of_the_parents_says_so_instead_of_waiting_for_ever(fresh, wait):
+def test_a_job_of_the_parents_says_so_instead_of_waiting_for_ever(fresh, board: Board, wait):
     """Its results come to the parent, which gets them all."""
     pool = fresh(1)
-    job = pool.map(work.nap, [0.3] * 2)
+    job = pool.map(lambda _: board.wait("go"), range(2))
 
     def child() -> None:
         with pytest.raises(PoolClosed, match=r"forked.*Pool\(\)"):
             WAITS[wait](job)
 
     assert in_child(child) == ""
+    board.mark("go")
     assert len(job.result(DEADLINE)) == 2
 
 
@@ -193,7 +195,7 @@ def test_asking_where_things_stand_waits_for_no_answer(fresh):
     def child() -> None:
         began = time.monotonic()
         assert len(pool.workers[0].stack()) == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < WAIT_SECONDS
 
     assert in_child(child) == ""
 
@@ -205,12 +207,15 @@ class _Held:
         return _wait_for_the_fork, ()
 
 
-_loading, _forked = threading.Event(), threading.Event()
+_loading = threading.Event()
+_forked: list[bool] = []
+"""Not an event: whoever waits for one may hold its lock when the process forks."""
 
 
 def _wait_for_the_fork() -> str:
     _loading.set()
-    return f"loaded {_forked.wait(DEADLINE)}"
+    until(lambda: _forked)
+    return f"loaded {_forked[0]}"
 
 
 def test_what_another_thread_was_loading_can_be_loaded_in_the_child(fresh):
@@ -222,13 +227,13 @@ def test_what_another_thread_was_loading_can_be_loaded_in_the_child(fresh):
     assert _loading.wait(DEADLINE)
 
     def child() -> None:
-        _forked.set()
+        _forked.append(True)
         assert job.result(DEADLINE) == ["loaded True"]
 
     try:
         assert in_child(child) == ""
     finally:
-        _forked.set()
+        _forked.append(True)
         loading.join(DEADLINE)
 
 
@@ -309,7 +314,7 @@ def test_many_forks_while_everything_is_in_motion(fresh):
     """Whatever the pool's threads were in the middle of, the child has no lock that nobody gives back."""
     pool = fresh(2)
     job = pool.map(work.double, iter(range(10**9)), window=500)
-    values = iter(job)
+    values = job.as_completed()
     other = pool.submit(work.nap, 3600)
 
     def child() -> None:
@@ -321,9 +326,10 @@ def test_many_forks_while_everything_is_in_motion(fresh):
         assert job in aiopool.jobs()
         assert job.snapshot().state == "failed"
 
-    for _ in range(12):
+    for number in range(1, 13):
         for _ in range(50):
             next(values)
+        until(lambda number=number: job.snapshot().done > 50 * number, what="one is there that the child can read")
         assert in_child(child) == ""
     job.cancel()
 

@@ -81,19 +81,19 @@ def seen(tmp_path_factory):
         opened = sorted(sys.modules)
         pool = aiopool.get_pool()
         pooled = sorted(sys.modules)
-        bare = pool.map(modules, ["2", "3"]).result(10)[1].split()
-        fresh, = pool.broadcast(lambda: sorted(__import__("sys").modules)).result(10)
-        pmap(abs, [1, 2]).result(10)
+        bare = pool.map(modules, ["2", "3"]).result(30)[1].split()
+        fresh, = pool.broadcast(lambda: sorted(__import__("sys").modules)).result(30)
+        pmap(abs, [1, 2]).result(30)
 
         async def later(x):
             return [x]
 
-        pmap(later, [1, 2]).result(10)
+        pmap(later, [1, 2]).result(30)
         try:
-            pmap(lambda x: 1 / 0, [1]).result(10)
+            pmap(lambda x: 1 / 0, [1]).result(30)
         except ZeroDivisionError:
             pass
-        used, = aiopool.get_pool().broadcast(lambda: sorted(__import__("sys").modules)).result(10)
+        used, = aiopool.get_pool().broadcast(lambda: sorted(__import__("sys").modules)).result(30)
         import json
         print(json.dumps([at_start, imported, opened, pooled, sorted(sys.modules), bare, fresh, used]))
         """,

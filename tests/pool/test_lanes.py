@@ -270,7 +270,7 @@ async def test_items_that_never_wait_let_the_others_have_their_turn(pool, board:
     assert max(await shortly(ticking)) < 0.3
 
 
-async def test_async_generators_and_contexts_of_an_item_are_closed(pool, board: Board):
+async def test_async_generators_and_contexts_of_an_item_are_closed(lenient, board: Board):
     """Also when it is cancelled."""
 
     async def held(x: int) -> None:
@@ -281,7 +281,7 @@ async def test_async_generators_and_contexts_of_an_item_are_closed(pool, board: 
             await asyncio.sleep(0)
             board.mark("closed")
 
-    job = pool.map(held, range(5))
+    job = lenient.map(held, range(5))
     await board.wait_async("in", 5)
     job.cancel()
     await board.wait_async("closed", 5)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aiopool import ItemExited, Pool, current_item, inside, pmap, report
-from aiopool._core import frames
+from aiopool._core import frames, policy
 from aiopool._worker.laps import Place, run_in_a_row
 from aiopool._worker.outbox import Run
 from aiopool._worker.work import BatchRun, Stretch
@@ -34,8 +34,15 @@ BIG = {"batch": 500}
 @pytest.fixture(scope="module")
 def one() -> Any:
     """A pool of one worker: who is next is who comes next in the same process."""
-    with Pool(workers=1, grace=0.3, name="laps") as pool:
+    with Pool(workers=1, grace=DEADLINE / 2, name="laps") as pool:
         yield pool
+
+
+@pytest.fixture
+def patient(one: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """The same, whose worker has time to obey, on a busy machine, too: it is neither killed nor replaced meanwhile."""
+    monkeypatch.setattr(policy, "DEAF_SECONDS", DEADLINE / 2)
+    return one
 
 
 # --- that there are any -----------------------------------------------------------------------------------------------
@@ -331,18 +338,28 @@ def test_another_job_has_its_turn_while_a_long_one_runs(one, board: Board):
     """Jobs share a worker at the ends of items, however quick those are."""
 
     def counts(x: int) -> Any:
+        if x == 5000:
+            board.wait("both are there")
         return len(board.marks("other")) == 3 if x % 100 == 0 else None
 
     job = one.map(counts, range(400_000), batch=4000)
-    one.map(lambda x: board.mark("other"), range(3)).result(DEADLINE)
+    other = one.map(lambda x: board.mark("other"), range(3), batch=3)
+    driver = one._driver
+
+    def has_come() -> bool:
+        return other.done() or bool((run := driver._runs.get(other.id)) and run.batches)
+
+    until(lambda: driver._io.ask(has_come), what="its items wait for their turn")
+    board.mark("both are there")
+    other.result(DEADLINE)
     told = job.result(60)
     assert told[0] is False
     assert told[-100] is True
 
 
-def test_a_cancel_ends_a_lap_with_the_item_that_runs(one, board: Board):
+def test_a_cancel_ends_a_lap_with_the_item_that_runs(patient, board: Board):
     """No other one of it begins, and the worker lives."""
-    pid = one.broadcast(os.getpid).result(DEADLINE)
+    pid = patient.broadcast(os.getpid).result(DEADLINE)
 
     def runs(x: int) -> Any:
         board.mark("ran", str(x))
@@ -350,17 +367,20 @@ def test_a_cancel_ends_a_lap_with_the_item_that_runs(one, board: Board):
             board.wait("never")
         return x
 
-    job = one.map(runs, range(1000), **BIG)
+    job = patient.map(runs, range(1000), **BIG)
     until(lambda: len(board.marks("ran")) == 601, what="the item waits")
     job.cancel()
     until(job.done, what="it has ended")
-    still_works(one)
+    still_works(patient)
     assert len(board.marks("ran")) == 601
-    assert one.broadcast(os.getpid).result(DEADLINE) == pid
+    assert patient.broadcast(os.getpid).result(DEADLINE) == pid
 
 
-def test_a_signal_handler_that_raises_harms_one_item_at_most(one):
-    """It may strike at any line, also between two items: each of them ends once, with its value or that error."""
+def test_a_signal_handler_that_raises_harms_one_item_at_most(fresh):
+    """It may strike at any line, also between two items: each of them ends once, with its value or that error.
+
+    On a worker of its own: it may strike the very item that ends it.
+    """
 
     class Struck(Exception):
         pass
@@ -378,7 +398,7 @@ def test_a_signal_handler_that_raises_harms_one_item_at_most(one):
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
         return x
 
-    results = one.map(strikes, range(100_000), on_error="return", batch=2000).result(60)
+    results = fresh(1).map(strikes, range(100_000), on_error="return", batch=2000).result(60)
     wrong = [x for x, result in enumerate(results) if result != x and type(result.error).__name__ != "Struck"]
     assert not wrong
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from aiopool import JobCancelled, Pool
+from aiopool._runtime import results
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, stays, until
 from tests.pool.pools import children, looks_at_nobody, names_in_memory, our_threads, shortly
@@ -25,7 +26,12 @@ def taken() -> tuple[int, int, int, set[str]]:
     return psutil.Process().num_fds(), len(our_threads()), len(children()), names_in_memory()
 
 
-def cycle(way: str) -> None:
+def no_more_than(before: tuple[int, int, int, set[str]]) -> bool:
+    """Whether all is back; of what was there before, some may have been let go of since."""
+    return all(now <= then for now, then in zip(taken(), before, strict=True))
+
+
+def cycle(way: str, board: Board) -> None:
     """Open a pool, use it, end it."""
     pool = Pool(workers=1 if way != "idle" else 2, grace=0.2)
     if way == "closed":
@@ -39,10 +45,12 @@ def cycle(way: str) -> None:
         with pytest.raises(JobCancelled):
             job.result(DEADLINE)
     elif way == "killed":
-        job = pool.map(work.nap, [0.05] * 2)
+        go = f"go {time.monotonic_ns()}"
+        job = pool.map(lambda _: board.wait(go), range(2))
         until(lambda: [info for info in pool.snapshot().workers if info.state == "busy"])
         for info in pool.snapshot().workers:
             os.kill(info.pid, signal.SIGKILL)
+        board.mark(go)
         assert len(job.result(DEADLINE)) == 2
         pool.close()
     elif way == "failed":
@@ -65,15 +73,15 @@ def cycle(way: str) -> None:
 WAYS = ("closed", "terminated", "killed", "failed", "iterated", "threads", "idle")
 
 
-def test_after_twenty_pools_everything_is_back():
+def test_after_twenty_pools_everything_is_back(board: Board):
     """File descriptors, threads, processes, shared memory; whatever way they ended."""
     for way in WAYS:
-        cycle(way)
+        cycle(way, board)
     until(lambda: taken()[1] == 0)
     before = taken()
     for number in range(21):
-        cycle(WAYS[number % len(WAYS)])
-    until(lambda: taken() == before, what=f"what was taken before, {before}, is all there is: {taken()}")
+        cycle(WAYS[number % len(WAYS)], board)
+    until(lambda: no_more_than(before), what=f"what was taken before, {before}, is all there is: {taken()}")
 
 
 async def test_after_twenty_pools_in_one_loop_everything_is_back():
@@ -93,7 +101,7 @@ async def test_after_twenty_pools_in_one_loop_everything_is_back():
     before = taken()
     for _ in range(5):
         await use()
-    until(lambda: taken() == before, what=f"what was taken before, {before}, is all there is: {taken()}")
+    until(lambda: no_more_than(before), what=f"what was taken before, {before}, is all there is: {taken()}")
 
 
 async def test_many_jobs_leave_nothing_in_the_pool(fresh):
@@ -123,8 +131,10 @@ async def test_many_jobs_leave_nothing_in_the_pool(fresh):
     assert max(await shortly(pool.broadcast(jobs_in_worker))) <= 2
 
 
-def test_results_of_an_endless_input_do_not_fill_the_memory(fresh):
+def test_results_of_an_endless_input_do_not_fill_the_memory(fresh, monkeypatch):
     """A hundred thousand results are handed out and let go, on either side."""
+    # Else a reader that is slow may have more of them waiting for it than this is about.
+    monkeypatch.setattr(results, "UNREAD_LIMIT", 5_000_000)
     pool = fresh(1)
     job = pool.map(lambda x: bytes(1000), iter(range(100_000)), window=2000)
     me = psutil.Process()
@@ -175,7 +185,7 @@ def test_workers_inherit_no_file_of_their_caller(fresh, tmp_path):
         if not Path("/proc/self/fd").exists():
             pytest.skip("this system has no /proc")
         found = [name for names in pool.broadcast(open_files).result(DEADLINE) for name in names]
-        assert not [name for name in found if "mine" in name]
+        assert str(Path(mine.name).resolve()) not in found
 
 
 def test_an_idle_pool_sleeps(fresh):

@@ -13,7 +13,7 @@ from aiopool import MISSING, Failure, Pool
 from aiopool.registry import registry
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
-from tests.pool.pools import ended, shortly
+from tests.pool.pools import ended, rested, shortly
 
 # --- all at once -----------------------------------------------------------------------------------------------------
 
@@ -259,8 +259,9 @@ def test_label_shows_an_input_without_its_secret(pool):
 # --- what a job tells while it runs ----------------------------------------------------------------------------------
 
 
-async def test_partial_and_records_and_failures_tell_what_there_is(pool, board: Board):
+async def test_partial_and_records_and_failures_tell_what_there_is(fresh, board: Board):
     """During the run, with holes filled, and afterwards."""
+    pool = fresh(2)  # In one that was used before there may be a third, in the place of one that was slow to obey.
 
     async def mixed(x: int) -> int:
         if x == 2:
@@ -340,6 +341,7 @@ def test_a_deeply_nested_result_arrives_or_is_refused_by_name(pool, depth):
             value = [value]
         return value
 
+    rested(pool)
     before = {worker.info.pid for worker in pool.workers}
     zero, one = pool.map(nest, [0, 1], on_error="return").result(DEADLINE)
     assert zero == 0
@@ -397,6 +399,9 @@ async def test_configure_sets_the_defaults_of_the_session(session, board: Board)
 
     async def counted(x: int) -> int:
         with board.counted("inside"):
+            if x < 2:  # Whatever starts first, and however late the other worker comes.
+                board.mark("begun")
+                await board.wait_async("begun", 2)
             await asyncio.sleep(0.01)
         return x
 

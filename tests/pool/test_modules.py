@@ -268,7 +268,10 @@ def test_only_the_users_own_files_are_told(tmp_path, monkeypatch):
 
 
 def test_a_file_whose_edit_may_be_older_or_newer_than_its_import_is_never_current(tmp_path, monkeypatch):
-    """Edited since the last look: unsure. Before it, or by a clock that is ahead: the form that it has now."""
+    """Edited since the last look: unsure. Before it, or by a clock that is ahead: the form that it has now.
+
+    Files have the time of the system's last tick, which is some ms old.
+    """
     now = inside.time.time_ns()
     second = 1_000_000_000
     told = Parent()
@@ -277,13 +280,14 @@ def test_a_file_whose_edit_may_be_older_or_newer_than_its_import_is_never_curren
     watch.watch()
     told.files.clear()
     expected = {}
-    for name, changed in {"before": now - second, "between": now + second, "ahead": now + 10 * second}.items():
+    times = {"before": now - second, "a tick": now - 9_000_000, "between": now + second, "ahead": now + 10 * second}
+    for name, changed in times.items():
         file = tmp_path / f"{name}.py"
         file.write_text("x")
         os.utime(file, ns=(changed, changed))
         monkeypatch.setitem(sys.modules, f"aiopool_test_{name}", type(sys)(name))
         sys.modules[f"aiopool_test_{name}"].__file__ = str(file)
-        expected[str(file)] = inside.UNSURE if name == "between" else (changed, 1)
+        expected[str(file)] = inside.UNSURE if name in {"a tick", "between"} else (changed, 1)
     monkeypatch.setattr(inside.time, "time_ns", lambda: now + 2 * second)
     watch.look()
     assert told.files == expected
@@ -300,8 +304,10 @@ def noted(modules: Modules, worker: int, files: list[Path], *, size: int | None 
     modules.note(worker, json.dumps(stamps).encode())
 
 
-def test_a_worker_is_outdated_once(tmp_path):
+def test_a_worker_is_outdated_once(tmp_path, monkeypatch):
     """By time or by size; and until it is gone it is not named again."""
+    # No look takes long, whatever else the machine does: after two that did, the next one would have to wait.
+    monkeypatch.setattr("aiopool._runtime.modules.time", SimpleNamespace(monotonic=lambda: 100.0))
     file = tmp_path / "a.py"
     file.write_text("x")
     modules = Modules()

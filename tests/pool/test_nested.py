@@ -68,20 +68,21 @@ def test_coroutines_of_a_def_run_on_one_other_threads_loop(pool):
 @pytest.mark.parametrize("kind", ["async def", "def"])
 def test_defs_run_in_a_thread_beside_the_item(pool, kind):
     """One after another, unless told otherwise; the loop of a coroutine turns meanwhile."""
+    beats: list[float] = []
 
-    def where(_: int) -> tuple[int, str]:
-        time.sleep(0.01)
+    def where(x: int) -> tuple[int, str]:
+        if kind == "async def":
+            until(lambda: len(beats) > x)
         return os.getpid(), threading.current_thread().name
 
-    async def heartbeat(beats: list[float]) -> None:
+    async def heartbeat() -> None:
         while True:
             beats.append(time.monotonic())
             await asyncio.sleep(0.001)
 
     async def outer_later(_: None) -> tuple[Any, ...]:
-        beats: list[float] = []
-        heart = asyncio.create_task(heartbeat(beats))
-        results = await pmap(where, range(8))
+        heart = asyncio.create_task(heartbeat())
+        results = await pmap(where, [len(beats) + each for each in range(1, 9)])
         heart.cancel()
         return os.getpid(), results, len(beats)
 
@@ -100,10 +101,12 @@ def test_concurrency_is_a_limit_inside_too(pool, board: Board, kind):
 
     async def counted_later(topic: str) -> None:
         with board.counted(topic):
-            await asyncio.sleep(0.5 if topic == "default" else 0.01)  # All twelve begin before the first one ends.
+            await board.wait_async(topic, 12 if topic == "default" else 3)  # So many begin before the first one ends.
+            await asyncio.sleep(0.01)
 
     def counted(topic: str) -> None:
         with board.counted(topic):
+            board.wait(topic, 1 if topic == "default" else 3)
             time.sleep(0.01)
 
     async def outer(_: None) -> None:
@@ -345,6 +348,7 @@ def test_a_job_inside_can_be_paused(pool, board: Board, kind):
         job = pmap(marked if kind == "def" else marked_later, range(8), concurrency=2)
         await board.wait_async("started", 2)
         job.pause()
+        assert job.snapshot().state == "paused"  # From here on nothing new starts.
         board.mark("go")
         async for index, _ in job.as_completed():
             if index:
@@ -381,6 +385,8 @@ def test_timeouts_hold_inside(pool, board: Board, kind):
         return [type(each.error) if isinstance(each, Failure) else each for each in results]
 
     assert inside(pool, outer) == [0, ItemTimeout, 2, 3]
+    if kind == "async def":
+        board.wait("cancelled")
     assert board.marks("cancelled") == (["1"] if kind == "async def" else [])
     board.mark("go")
     still_works(pool)
@@ -455,8 +461,10 @@ def test_a_coroutine_that_was_made_and_never_began_is_closed(fresh, board: Board
         job.cancel()
         while not job.done():
             time.sleep(0.001)  # noqa: ASYNC251
-        await asyncio.sleep(0.1)
-        return all(inspect.getcoroutinestate(each) == inspect.CORO_CLOSED for each in made)
+        async with asyncio.timeout(DEADLINE):
+            while any(inspect.getcoroutinestate(each) != inspect.CORO_CLOSED for each in made):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return len(made) == 3
 
     assert inside(fresh(1), outer, board)
     assert beside_progress(capfd.readouterr().err) == ""
@@ -497,10 +505,11 @@ def test_an_endless_input_waits_for_its_reader(pool):
                 yield read
 
         job = pmap(work.double_later, numbers())
-        before = -1
-        while before != read:
-            before = read
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(DEADLINE):
+            while not job.snapshot().waits_for_reader:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        before = read
         values = []
         async for value in job:
             values.append(value)
@@ -520,7 +529,7 @@ def test_an_endless_input_waits_for_its_reader(pool):
 @pytest.mark.parametrize("how", ["await", "background", "def"])
 def test_what_an_item_started_ends_with_it(fresh, board: Board, how):
     """Cancelled from outside, a nested job is cancelled too; one that nobody awaits when its item ends, as well."""
-    pool = fresh(1)
+    pool = fresh(1, grace=DEADLINE / 2)  # Who obeys late must not be killed.
 
     async def endless(x: int) -> None:
         board.mark("started", x)
@@ -627,7 +636,7 @@ def test_results_are_not_kept_by_anybody_else(fresh):
         made.append(weakref.ref(make))
         await job
         del job, make
-        for _ in range(100):
+        for _ in range(1000):
             gc.collect()
             if not any(ref() for ref in made) and not nested._house.drivers:
                 break

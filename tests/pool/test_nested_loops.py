@@ -17,8 +17,8 @@ from tests.pool.pools import children, ended, shortly, still_works
 
 @pytest.fixture(scope="module")
 def nesting():
-    """Two workers that nest."""
-    pool = Pool(workers=2, grace=1, nested_loops=True, name="nesting")
+    """Two workers that nest, and have time to obey, on a busy machine, too: who obeys must not be killed."""
+    pool = Pool(workers=2, grace=DEADLINE / 2, nested_loops=True, name="nesting")
     yield pool
     ended(pool)
 
@@ -251,7 +251,7 @@ async def test_the_timeout_of_an_item_ends_what_is_nested(nesting):
         await asyncio.sleep(0.001)
         return old_code(x, 3600 if x % 4 == 1 else 0.01)
 
-    values = await shortly(nesting.map(item, range(12), timeout=0.5, on_error="return"))
+    values = await shortly(nesting.map(item, range(12), timeout=3, on_error="return"))
     assert [type(values[x].error) for x in (1, 5, 9)] == [ItemTimeout] * 3
     assert [values[x] for x in (0, 2, 3, 4, 6, 7, 8, 10, 11)] == [0, 2, 3, 4, 6, 7, 8, 10, 11]
     assert set(await shortly(nesting.broadcast(work.pid))) == pids
@@ -352,7 +352,7 @@ def test_a_pool_that_nests_ends_by_itself(fresh):
     pool.close()
     pool.join(DEADLINE)
     assert time.monotonic() - begun < 15
-    assert children() <= before
+    until(lambda: children() <= before, what="nobody is left")
 
 
 @pytest.mark.parametrize("value", [1, "yes", None])

@@ -161,11 +161,6 @@ def test_an_attempt_that_takes_too_long_is_tried_again(pool, kind):
 # --- rate ------------------------------------------------------------------------------------------------------------
 
 
-def fastest(starts: list[float], count: int) -> float:
-    """The shortest time in which so many starts followed each other."""
-    return min(later - earlier for earlier, later in zip(starts, starts[count:], strict=False))
-
-
 def test_a_rate_counts_every_attempt(pool, board: Board):
     """Forty starts at fifty a second: half of them are second attempts."""
 
@@ -179,9 +174,8 @@ def test_a_rate_counts_every_attempt(pool, board: Board):
     assert pool.map(start, range(20), rate=50, retries=1, backoff=0).result(DEADLINE) == list(range(20))
     starts = started_at(board)
     assert len(starts) == 40
-    assert time.monotonic() - began >= 39 / 50 - 0.02
-    # Between when one is sent and when it begins lies a machine's mood; over twenty of them it does not add up.
-    assert fastest(starts, 20) > 0.1
+    # Between when one is sent and when it begins lies a machine's mood, but none begins before its time.
+    assert all(start - began >= number / 50 - 0.02 for number, start in enumerate(starts))
 
 
 def test_nothing_is_saved_up_while_a_rated_job_is_paused(pool, board: Board):
@@ -191,17 +185,18 @@ def test_nothing_is_saved_up_while_a_rated_job_is_paused(pool, board: Board):
         board.mark("started", time.monotonic())
         return x
 
-    job = pool.map(start, range(12), rate=20)
+    job = pool.map(start, range(24), rate=20)
     board.wait("started", 3)
     job.pause()
     until(lambda: job.snapshot().state == "paused" and job.snapshot().in_flight == 0)
     before = len(board.marks("started"))
     stays(lambda: len(board.marks("started")) == before, 0.5)
+    resumed = time.monotonic()
     job.resume()
-    assert job.result(DEADLINE) == list(range(12))
+    assert job.result(DEADLINE) == list(range(24))
     after = started_at(board)[before:]
-    # The first of them may have begun late: those that were saved up would begin all at once.
-    assert after[-1] - after[0] >= (len(after) - 1) / 20 / 2
+    # One that was begun late may be followed by the next one at once, but not the last one begin early.
+    assert after[-1] - resumed >= (len(after) - 1) / 20 - 0.02
 
 
 # --- pause -----------------------------------------------------------------------------------------------------------
@@ -215,12 +210,15 @@ def test_a_pause_holds_retries_back_too_and_clocks_of_what_runs_go_on(pool, boar
         if x == 0:
             await asyncio.sleep(3600)
         if current_item().attempt == 1:
-            raise Retry(after=1.0)
+            await board.wait_async("paused")
+            raise Retry(after=0.1)
         return x
 
-    job = pool.map(twice, range(2), timeout=1.5, retries=1, backoff=0.1, on_error="return")
+    job = pool.map(twice, range(2), timeout=3, retries=1, backoff=0.1, on_error="return")
     board.wait("started", 2)
     job.pause()
+    assert job.snapshot().state == "paused"
+    board.mark("paused")
     until(lambda: job.snapshot().in_flight == 0, what="the time of the one that hangs is up")
     stays(lambda: len(board.marks("started")) == 2, 0.4)
     job.resume()

@@ -16,6 +16,7 @@ from aiopool import Pool
 from aiopool._core import facts as f
 from aiopool._core import frames, wire
 from aiopool._core.ledger import Ledger
+from aiopool._core.spread import Spread
 from aiopool._payload import calls, functions, items, load_item
 from aiopool._runtime.express import Express
 from aiopool._runtime.runs import Runs
@@ -154,6 +155,7 @@ def test_only_calls_of_plain_values_are_pickled_the_short_way(call, is_plain):
 # --- one after another -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_calls_one_after_another_cost_two_frames_and_the_ledger_nothing(fresh, counted):
     """One there and one back, one write; the ledger only notes that each has passed."""
     pool = fresh(1)
@@ -169,9 +171,9 @@ def test_calls_one_after_another_cost_two_frames_and_the_ledger_nothing(fresh, c
             assert await shortly(pool.submit(work.double, x)) == 2 * x
 
     asyncio.run(trips())
-    # A machine that stands still for some ms makes a call one that takes long, and then it is told.
-    assert told["passed"] >= 10
-    assert told["tell_all"] <= 2 * (20 - told["passed"]) + 2
+    # Without "unwatched" one that takes some ms, as on a machine that stands still, would be told.
+    assert told["passed"] == 20
+    assert told["tell_all"] <= 2
     assert told["send"] <= 25
     assert told["encode"] <= 25
     assert told["_decode"] <= 25
@@ -295,18 +297,25 @@ def test_a_thousand_calls_at_once_are_told_sent_and_answered_in_a_few_goes(fresh
     woken: list[object] = []
     real = Bridge._wake_told
     monkeypatch.setattr(Bridge, "_wake_told", lambda self: (woken.append(self), real(self)))
+    # However long the first of them take: how many are sent ahead goes by that.
+    learn = Spread.learn_single
+    monkeypatch.setattr(Spread, "learn_single", lambda self, _: learn(self, 1e-5))
 
     async def burst() -> list[Any]:
         pool._driver._io.call(gate.wait, DEADLINE)
         running = [pool.submit(work.double, x) for x in range(1_000)]
+        answers = asyncio.gather(*running)
+        await asyncio.sleep(0)
+        # All of them are awaited. The loop is busy: how often one that is not is woken goes by how quick everybody is.
         gate.set()
-        return await asyncio.gather(*running)
+        until(lambda: all(call.done() for call in running), what="all have ended")
+        return await answers
 
     assert asyncio.run(burst()) == [2 * x for x in range(1_000)]
     assert seen["register"] == 1
     assert seen["_wake"] <= 3
     assert seen["send"] <= 50
-    assert len(woken) <= 500
+    assert len(woken) <= 2
 
 
 def test_calls_begin_in_the_order_in_which_they_were_made(fresh, board: Board):

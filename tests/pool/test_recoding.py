@@ -130,10 +130,13 @@ def test_there_are_as_many_threads_as_jobs_that_are_held_up_and_none_at_rest(rec
     before = threads()
     for job in range(4):
         recoder.put(job, [0], [None], held)
+    until(lambda: recoder._threads == 4, what="all four are held up")
     for job in range(4, 2000):
         recoder.put(job, [0], [None], _encoded)
-        until(lambda job=job: (job, 0) in sink.done[-1:])
-    assert threads() <= before + 6
+        # Who has done it may be about to look for more: then another thread would be begun for the next one.
+        until(lambda job=job: (job, 0) in sink.done[-1:] and recoder._threads - recoder._idle == 4)
+        assert recoder._threads <= 5
+    until(lambda: threads() <= before + 5, what="one that had nothing to do for a while is gone")
     held.go_on.set()
     until(lambda: len(sink.done) == 2000)
     until(lambda: threads() <= before, what="its threads have ended")

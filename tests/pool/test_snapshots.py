@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -66,11 +67,12 @@ def test_a_worker_of_coroutines_tells_the_one_that_has_run_longest(fresh, board:
     until(lambda: (pool.snapshot().workers[0].seconds or 0) > 0.5, what="it has aged")
     info = pool.snapshot().workers[0]
     assert (info.job, info.item, info.label) == (job.id, 0, "10")
+    told = time.monotonic()
     board.mark("go 10")
     board.mark("go 11")
     seen = [info]
     until(lambda: seen.append(pool.snapshot().workers[0]) or seen[-1].item == 2, what="the next but one is the oldest")
-    assert seen[-1].seconds < 0.5
+    assert seen[-1].seconds < time.monotonic() - told, "as the oldest it was seen after that"
     for x in (12, 13, 14):
         board.mark(f"go {x}")
     job.result(DEADLINE)
@@ -97,7 +99,8 @@ def test_an_item_that_is_left_in_the_end_is_found_wherever_it_runs(fresh, board:
     for _ in range(100):
         link.running()
     assert (time.thread_time() - began) / 100 < 2e-3
-    assert pool.snapshot().workers[0].item == 0
+    # On a machine that is slow the loop may be called blocked: then it is the item that holds it.
+    until(lambda: pool.snapshot().workers[0].item == 0, what="the oldest is the first one")
     board.mark("first")
     until(lambda: pool.snapshot().workers[0].item == 150, what="the oldest is one of those that are left")
     board.mark("second")
@@ -193,12 +196,16 @@ def test_a_job_says_that_it_waits_for_a_reader(fresh, monkeypatch):
     monkeypatch.setattr(results, "UNREAD_LIMIT", 100_000)
     pool = fresh(2)
 
+    begin = threading.Event()
+
     def endless():
+        assert begin.wait(DEADLINE)
         while True:
             yield 1
 
     job = pool.map(lambda _: b"x" * 1000, endless())
     assert not job.snapshot().waits_for_reader
+    begin.set()
     until(lambda: job.snapshot().waits_for_reader, what="it waits for a reader")
     assert "waits_for_reader=True" in repr(pool.snapshot().jobs[0]) or pool.snapshot().jobs[0].waits_for_reader
     reader = iter(job)
@@ -278,12 +285,12 @@ def test_the_row_of_a_dead_worker_that_nobody_replaces_goes_after_three_seconds(
     """There is nothing for another one to do."""
     pool = fresh(1)
     pid = pool.submit(os.getpid).result(DEADLINE)
+    began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     until(lambda: rows(pool) == [(0, "lost")], what="its death is shown")
-    began = time.monotonic()
     assert pool.workers[0].stack().more == 0
     until(lambda: rows(pool) == [], what="its row has gone")
-    assert LOST_SECONDS / 2 < time.monotonic() - began < LOST_SECONDS + 10
+    assert LOST_SECONDS < time.monotonic() - began < LOST_SECONDS + 10
     assert pool.snapshot().lost == 1
 
 

@@ -22,7 +22,7 @@ from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox
 from aiopool._worker.reports import Reports
 from aiopool._worker.work import JobRun, Stepped
-from tests.pool.board import DEADLINE
+from tests.pool.board import DEADLINE, until
 
 
 class Silent:
@@ -190,7 +190,7 @@ def test_what_is_put_down_after_the_link_thread_has_looked_is_told_anew(bench, m
             assert not here.outbox.flush_late()
             wakes.append(here.wakes)
             # Not for long, by the main thread's own clock.
-            here.outbox._flushed += 1.0
+            here.outbox._flushed += 3600.0
         if x == 51:
             wakes.append(here.wakes)
         return x
@@ -201,13 +201,14 @@ def test_what_is_put_down_after_the_link_thread_has_looked_is_told_anew(bench, m
     assert wakes[1] == wakes[0] + 1
 
 
+@pytest.mark.usefixtures("timeless")
 def test_the_link_thread_looks_again_as_long_as_somebody_sends(bench):
     """It need not be woken for every batch then."""
     here = bench(10)
     here.run()
     assert here.outbox.flush_late()
     assert here.outbox.waiting
-    here.outbox._flushed -= 1.0
+    here.outbox._flushed = float("-inf")
     assert not here.outbox.flush_late()
     assert not here.outbox.waiting
 
@@ -362,8 +363,15 @@ def test_no_item_is_both_run_and_cut_off(bench):
     """Whatever the two threads are at, when either of them is interrupted."""
     begun: list[int] = []
     back: list[int] = []
-    here = bench(20_000, lambda x: begun.append(x) or x)
     done = threading.Event()
+
+    def run(x: int) -> int:
+        begun.append(x)
+        if x == 100:  # Unless this, too, was handed back.
+            until(lambda: back, what="the other thread has come to its turn")
+        return x
+
+    here = bench(20_000, run)
 
     def disturb() -> None:
         while not done.is_set():

@@ -116,7 +116,7 @@ async def test_a_submit_that_has_not_started_survives_the_death_of_its_worker(fr
     assert [await shortly(handle) for handle in others] == [0, 2, 4, 6, 8]
 
 
-async def test_cancelling_a_submit_ends_it_for_whoever_waits(pool, board: Board):
+async def test_cancelling_a_submit_ends_it_for_whoever_waits(lenient, board: Board):
     """With JobCancelled, and its item feels it."""
 
     async def sleeper() -> None:
@@ -127,13 +127,13 @@ async def test_cancelling_a_submit_ends_it_for_whoever_waits(pool, board: Board)
             board.mark("felt it")
             raise
 
-    handle = pool.submit(sleeper)
+    handle = lenient.submit(sleeper)
     await board.wait_async("started")
     assert handle.cancel() is True
     with pytest.raises(JobCancelled, match=r"sleeper was cancelled"):
         await shortly(handle)
     await board.wait_async("felt it")
-    still_works(pool)
+    still_works(lenient)
 
 
 async def test_a_submit_has_no_options_and_can_be_retried(pool, board: Board):

@@ -57,11 +57,18 @@ def test_a_function_that_computes_is_busy_with_its_index_and_age(pool, board: Bo
 
     job = pool.map(item, range(6), batch=2)
     (pid,) = board.wait("at work")
-    until(lambda: (of(pool, pid).seconds or 0) > SILENT_SECONDS + LOOK_SECONDS, what="its age was measured")
-    info = of(pool, pid)
-    # However much later it was first looked at.
-    assert abs(time.monotonic() - float(board.marks("began")[0]) - info.seconds) < 1
-    assert (info.state, info.item) == ("busy", 3)
+    began = float(board.marks("began")[0])
+    infos: list[WorkerInfo] = []
+
+    def is_told() -> bool:
+        infos.append(info := of(pool, pid))
+        late = time.monotonic() - began - (info.seconds or 0)
+        # However much later it was first looked at. On a busy machine an answer may be late, but it comes.
+        return (info.seconds or 0) > SILENT_SECONDS + LOOK_SECONDS and late < 1 and info.state == "busy"
+
+    until(is_told, what="its age was measured")
+    info = infos[-1]
+    assert info.item == 3
     assert info.lag is None
     assert info.memory is not None
     assert info.cpu is not None
@@ -86,21 +93,30 @@ def test_a_coroutine_that_holds_its_loop_blocks_it_and_is_named(pool, board: Boa
 
     job = pool.map(item, range(8), concurrency=8)
     (pid,) = board.wait("at work")
-    until(lambda: of(pool, pid).state == "blocked", what="it is called blocked")
-    until(lambda: (of(pool, pid).seconds or 0) > SILENT_SECONDS, what="its age was measured")
-    info = of(pool, pid)
+    infos: list[WorkerInfo] = []
+
+    def is_now(state: str, seconds: float = 0.0) -> bool:
+        infos.append(of(pool, pid))
+        return infos[-1].state == state and (infos[-1].seconds or 0) >= seconds
+
+    until(lambda: is_now("blocked", SILENT_SECONDS), what="it is called blocked, and its age was measured")
+    info = infos[-1]
     assert info.item == 3
     assert info.lag is not None
     assert info.lag > SILENT_SECONDS
     assert "blocked, item 3 for " in str(info)
-    others = [each for each in pool.snapshot().workers if each.pid != int(pid)]
-    assert [each.state for each in others] == ["busy"]
-    assert all(each.item in {0, 2, 4, 5, 6, 7} for each in others), "one that waits there"
-    assert all(each.lag is not None for each in others)
+
+    def is_other_busy() -> bool:
+        infos[:] = [each for each in pool.snapshot().workers if each.pid != int(pid)]
+        return [each.state for each in infos] == ["busy"] and infos[0].lag is not None
+
+    # On a busy machine a loop may come round late, but it comes.
+    until(is_other_busy, what="the other one is busy")
+    assert infos[0].item in {0, 2, 4, 5, 6, 7}, "one that waits there"
     board.mark("go")
-    until(lambda: of(pool, pid).state == "busy", what="it is busy again")
+    until(lambda: is_now("busy"), what="it is busy again")
     # That is what its loop took to come round, by its own clock: it was asked a little later than the pool thinks.
-    assert (of(pool, pid).lag or 0) > SILENT_SECONDS / 2
+    assert (infos[-1].lag or 0) > SILENT_SECONDS / 2
     board.mark("end")
     job.result(DEADLINE)
     until(lambda: of(pool, pid).state == "idle", what="it is idle")
@@ -146,7 +162,7 @@ def test_c_code_that_holds_the_interpreter_makes_its_worker_stuck(pool, board: B
         return item(x)
 
     job = pool.map(item if kind == "def" else item_later, range(2), concurrency=1)
-    (pid, _) = board.wait("at work", 2)
+    (_, pid) = board.wait("at work", 2)
     until(lambda: of(pool, pid).state == "stuck", what="it is called stuck")
     assert of(pool, pid).item == 1
     job.cancel()
@@ -190,9 +206,12 @@ def test_the_long_turns_of_functions_are_nobodys_lag(pool, board: Board):
     async def item(_: int) -> None:
         await board.wait_async("end")
 
+    began = time.monotonic()
     job = pool.map(item, range(4))
     until(lambda: all(info.lag is not None for info in pool.snapshot().workers), what="all were looked at")
-    assert all(info.lag < SILENT_SECONDS for info in pool.snapshot().workers)
+    lags = [info.lag for info in pool.snapshot().workers]
+    # Where the machine has stood still since they came, that is theirs.
+    assert max(lags) < max(SILENT_SECONDS, time.monotonic() - began)
     board.mark("end")
     job.result(DEADLINE)
 
@@ -204,13 +223,14 @@ def test_an_idle_pool_looks_at_nobody(fresh, monkeypatch, board: Board):
     """After the last item it looks once more at most, and never again until there is work."""
     looks: list[float] = []
     real = Vitals._look
+    pool = fresh(2)
 
     def look(self):
-        looks.append(time.monotonic())
+        if self is pool._driver._vitals:  # The pool of the tests before may look for the last time.
+            looks.append(time.monotonic())
         real(self)
 
     monkeypatch.setattr(Vitals, "_look", look)
-    pool = fresh(2)
     assert pool.map(work.double, range(4)).result(DEADLINE) == [0, 2, 4, 6]
     job = pool.submit(lambda: held(board))
     until(lambda: len(looks) >= 2, what="it looks while an item runs")
@@ -235,9 +255,12 @@ def test_an_idle_pool_takes_no_processor_time(fresh):
     def spent() -> float:
         return time.process_time() + sum(sum(worker.cpu_times()[:2]) for worker in workers)
 
-    before = spent()
-    time.sleep(2)
-    assert spent() - before < 0.065
+    costs = []
+    for _ in range(3):  # Somebody else in this process may have had something to do.
+        before = spent()
+        time.sleep(2)
+        costs.append(spent() - before)
+    assert min(costs) < 0.065
 
 
 # --- fairness --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from aiopool import JobCancelled, OptionError, Pool, PoolClosed, WouldDeadlock
 from tests.pool import work
-from tests.pool.board import DEADLINE, Board, until
+from tests.pool.board import DEADLINE, Board, stays, until
 from tests.pool.pools import children, shortly, still_works
 
 
@@ -41,10 +41,16 @@ def test_a_worker_without_work_retires_after_the_idle_timeout(fresh):
     assert pool.submit(work.pid).result(DEADLINE) != first
 
 
-def test_a_busy_worker_does_not_retire(fresh):
+@pytest.mark.parametrize("wait", [Board.wait, Board.wait_async], ids=["def", "async def"])
+def test_a_busy_worker_does_not_retire(fresh, board: Board, wait):
     """However long its item takes, and whether it is at work or waits."""
     pool = fresh(1, idle_timeout=0.1)
-    assert pool.submit(work.doze, 0.5).result(DEADLINE) == pool.submit(work.nap, 0.5).result(DEADLINE)
+    handle = pool.submit(wait, board, "go")
+    until(lambda: pids(pool), what="it has come up")
+    (pid,) = pids(pool)
+    stays(lambda: [(info.pid, info.state == "retiring") for info in pool.snapshot().workers] == [(pid, False)], 0.5)
+    board.mark("go")
+    handle.result(DEADLINE)
 
 
 def test_workers_tell_who_they_are(fresh, board: Board):
@@ -257,7 +263,7 @@ async def test_leaving_async_with_waits_for_the_jobs(board: Board):
     before = children()
     async with asyncio.timeout(DEADLINE), Pool(workers=2) as pool:
         job = pool.map(work.nap, [0.05] * 4)
-        until(lambda: children() > before)
+        until(lambda: children() - before)
     assert job.done()
     assert len(job.result()) == 4
     assert children() <= before

@@ -103,7 +103,8 @@ if __name__ == "__main__":
         assert (tmp_path / "done").read_text() == str(list(range(20)))
         out, err = process.communicate()
     *whole, torn = out.split("\n")
-    told = re.fullmatch(r"\[aiopool\] nobody read on: the last ([\d,]+) lines were not shown\n", err)
+    said = beside_progress(err)
+    told = re.fullmatch(r"\[aiopool\] nobody read on: the last ([\d,]+) lines were not shown\n", said)
     assert told, err
     # What was being written while they were counted is in both.
     assert 1000 <= len(whole) + int(told[1].replace(",", "")) <= 1020, torn
@@ -114,6 +115,7 @@ def test_who_reads_late_gets_every_line_in_order(tmp_path: Path, place: str) -> 
     """The job has ended before; the end of the script waits for a reader that takes its time."""
     source = f"""
 if __name__ == "__main__":
+    writers.GIVE_UP = 20.0
     sys.stdout = {place}
     pmap(talk, range(20)).result()
     Path("done").touch()
@@ -131,8 +133,9 @@ def test_what_is_too_much_is_counted_and_said_when_reading_goes_on(tmp_path: Pat
     source = """
 if __name__ == "__main__":
     writers.MOST_KEPT = 50_000
+    writers.GIVE_UP = 20.0
     pmap(talk, range(20)).result()
-    while not any(writer._dropped for writer in writers._writers.values()):
+    while not any(writer._dropped for writer in list(writers._writers.values())):
         time.sleep(0.01)
     Path("done").touch()
 """
@@ -171,6 +174,7 @@ def test_a_fork_leaves_to_its_parent_what_waits(tmp_path: Path) -> None:
     """Each line comes once, and the child's own ones, too."""
     source = """
 if __name__ == "__main__":
+    writers.GIVE_UP = 20.0
     pmap(talk, range(20)).result()
     be_behind()
     warnings.simplefilter("ignore")  # From 3.12 on Python itself says of a fork that there are threads.
@@ -185,7 +189,7 @@ if __name__ == "__main__":
         there(tmp_path, "done")
         out, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, err
-    assert err == "from the child\n"
+    assert beside_progress(err) == "from the child\n"
     assert of_workers(out) == {item: list(range(50)) for item in range(20)}
 
 
@@ -203,7 +207,7 @@ if __name__ == "__main__":
     with running(source, tmp_path) as process:
         there(tmp_path, "done")
         assert process.stderr is not None
-        assert process.stderr.readline() == "still to be read\n"
+        assert next(line for line in process.stderr if beside_progress(line)) == "still to be read\n"
 
 
 # --- terminals -------------------------------------------------------------------------------------------------------
@@ -218,6 +222,7 @@ def go_on(x):
     print("line of", x)
 
 if __name__ == "__main__":
+    writers.GIVE_UP = 20.0
     job = pmap(go_on, range(8), concurrency=8, desc="job")
     while not job.done():
         time.sleep(0.01)
@@ -267,10 +272,11 @@ def read_all(fd: int, size: int) -> str:
 def test_where_somebody_reads_everything_is_out_at_once_and_no_thread_is_begun(pipe) -> None:
     """After what the script itself has printed and not flushed."""
     here, stream = pipe
+    before = set(threading.enumerate())
     stream.write("before, ")
     writers.write(stream, "now \N{SNOWMAN} \udc80\n")
     assert os.read(here, 1000).decode() == "before, now \N{SNOWMAN} \\udc80\n"
-    assert not any(thread.name == "aiopool-writer" for thread in threading.enumerate())
+    assert not any(thread.name == "aiopool-writer" for thread in set(threading.enumerate()) - before)
 
 
 def test_a_write_that_would_block_returns_and_the_first_one_waits_a_moment_only(pipe) -> None:

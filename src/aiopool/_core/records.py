@@ -11,12 +11,11 @@ little-endian. The parser never fails: what is no whole record is something that
 
 from __future__ import annotations
 
-import os
 import struct
 
 from aiopool.frozen import frozen
 
-__all__ = ["LONGEST", "ROOM", "TOKEN_SIZE", "Head", "Parser", "head", "new_token", "record"]
+__all__ = ["LONGEST", "ROOM", "TOKEN_SIZE", "Head", "Parser", "head", "record", "token"]
 
 TOKEN_SIZE = 12
 LONGEST = 4096
@@ -56,13 +55,13 @@ class Head:
     item: int
 
 
-def new_token() -> bytes:
-    """A token for one worker.
+def token(chance: bytes) -> bytes:
+    """A token for one worker, of so many random bytes as a token has.
 
     No text in UTF-8 has its first byte, nor ends in it: the parser holds back what may be the beginning of a token, and
     with a random first byte that is the end of every line for one worker in 256.
     """
-    return b"\xff" + os.urandom(TOKEN_SIZE - 1)
+    return b"\xff" + chance[1:]
 
 
 def head(token: bytes, kind: int, job: int = 0, item: int = 0) -> bytes:

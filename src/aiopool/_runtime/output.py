@@ -5,6 +5,7 @@ Of each item that runs the last lines are kept, for its failure, whatever become
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
@@ -156,7 +157,7 @@ class Output:
     """
 
     def __init__(self, on_status: Callable[[str], object]) -> None:
-        self.token = records.new_token()
+        self.token = records.token(os.urandom(records.TOKEN_SIZE))
         self._on_status = on_status
         self._parser = records.Parser(self.token)
         self._raw = Lines()

@@ -152,6 +152,8 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         # It may hold much of what the item has made.
         del left
         if host.must_turn:
+            if stretch.position >= stretch.end:
+                job.used_up(stretch)
             break
     job.running -= 1
 

@@ -23,6 +23,9 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 UNSURE = (0, -1)
 """The stamp of a file that was edited about when it was imported: whatever the file is now, it may be another form."""
 
+TICK = 20_000_000
+"""By how much, in nanoseconds, a file may seem to have been edited too early: its time is that of the system's last
+tick, mostly 4 ms old at most, and 10 on some machines."""
 
 FIRST_LOOK = 0.2
 """How long after its items may have begun a job's imports are looked for, in seconds."""
@@ -83,7 +86,7 @@ class Modules:
         except OSError:
             return None
         # Edited since the last look: before or after it was imported, nobody knows. A time to come is a wrong clock's.
-        return UNSURE if self._looked <= found.st_mtime_ns <= now else (found.st_mtime_ns, found.st_size)
+        return UNSURE if self._looked - TICK <= found.st_mtime_ns <= now else (found.st_mtime_ns, found.st_size)
 
 
 def _own_file(module: object) -> str | None:

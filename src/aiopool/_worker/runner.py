@@ -316,7 +316,8 @@ class Runner:
             if self._cancels:
                 self._process_cancels()
             self._drop_if_empty(job)
-            if len(self._turns) > 1:
+            # One of which nothing is left leaves first: what it has used may be closed for the next one.
+            if len(self._turns) > 1 and job.waits:
                 self._turns.rotate(-1)
 
     def _run_next(self, job: JobRun) -> bool:
