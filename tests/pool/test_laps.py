@@ -347,9 +347,9 @@ def test_another_job_has_its_turn_while_a_long_one_runs(one, board: Board):
     driver = one._driver
 
     def has_come() -> bool:
-        return other.done() or bool((run := driver._runs.get(other.id)) and run.batches)
+        return other.done() or bool((book := driver._ledger.jobs.get(other.id)) and book.supplied)
 
-    until(lambda: driver._io.ask(has_come), what="its items wait for their turn")
+    until(lambda: driver._io.ask(has_come), what="its items have had, or wait for, their turn")
     board.mark("both are there")
     other.result(DEADLINE)
     told = job.result(60)

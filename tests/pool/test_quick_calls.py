@@ -314,7 +314,8 @@ def test_a_thousand_calls_at_once_are_told_sent_and_answered_in_a_few_goes(fresh
     assert asyncio.run(burst()) == [2 * x for x in range(1_000)]
     assert seen["register"] == 1
     assert seen["_wake"] <= 3
-    assert seen["send"] <= 50
+    # Two workers: how many calls go at a time depends on who is how quick, but never each for itself.
+    assert seen["send"] <= 250
     assert len(woken) <= 2
 
 
