@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -419,8 +420,10 @@ def test_a_pool_that_is_dropped_ends_its_workers():
     assert mine
     from aiopool.registry import registry
 
+    dropped = weakref.ref(pool)
     del pool
     registry.last = None
     with pytest.warns(ResourceWarning, match="was never closed"):
-        gc.collect()
+        # Its own thread may let go a moment later.
+        until(lambda: gc.collect() < 0 or dropped() is None, what="it is collected")
     until(lambda: not mine & children(), what="the dropped pool's workers are gone")
