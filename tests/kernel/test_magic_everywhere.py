@@ -44,7 +44,7 @@ def test_the_body_runs_once_on_every_worker(kernel: Kernel) -> None:
     """The value is the list of values in the order of the workers' places; with an arrow it is bound."""
     pids = kernel.value("%%aiopool --all\naiopool.current_worker().index, os.getpid()")
     assert [index for index, _ in pids] == [0, 1]
-    assert kernel.workers() == [pid for _, pid in pids]
+    assert kernel.workers() == sorted(pid for _, pid in pids)
     assert kernel.run("%%aiopool --all -> seen\nos.getpid()").output is None
     assert kernel.value("seen") == [pid for _, pid in pids]
 
