@@ -186,7 +186,7 @@ class Model:
         worker = self.workers.get(getattr(fact, "worker", -1))
         if worker is None:
             return
-        if not isinstance(fact, f.WorkerGone | f.WorkerHeavy | f.WorkerRestartAsked):
+        if not isinstance(fact, f.WorkerGone | f.WorkerHeavy | f.WorkerRestartAsked | f.Departed):
             worker.heard_at, worker.pinged_at = self.now, None
         match fact:
             case f.WorkerReady():

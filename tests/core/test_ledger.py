@@ -381,9 +381,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def a_call_goes_before_it_is_told(self, kind, seconds):
         """Who is named for it gets it, and nothing else follows; whether told or not, it leaves the same behind."""
         ledger, now, number = self.world.ledger, self.world.now, 10**6
-        taker = ledger.taker(kind)
-        if taker is None:
+        takers = ledger.takers(kind, 1)
+        if not takers:
             return
+        (taker,) = takers
         told, passed = copy.deepcopy(ledger), copy.deepcopy(ledger)
         opened = f.JobOpened(number, kind, 1, 1, rerun_lost=False, single=True)
         orders = told.tell_all((opened, f.Supplied(number, number, (0,))), now)
@@ -391,8 +392,14 @@ class LedgerMachine(RuleBasedStateMachine):
         end, *others = told.tell(f.Finished(taker, number, range(1), seconds), now)
         assert end == f.End(number, "done", 0)
         assert {type(order) for order in others} <= {f.WakeAt}
-        passed.passed(taker, kind, seconds, now)
+        passed.passed(taker, kind, 1, seconds, now)
         assert left_by(passed) == left_by(told)
+
+    @precondition(lambda self: self.alive() and len(self.jobs()) < 12)
+    @rule(kind=st.sampled_from(["async", "def"]), times=st.integers(1, 5), rerun_lost=st.booleans())
+    def calls_depart(self, kind, times, rerun_lost):
+        """Several go before they are told, and are told before they end: from then on they are as any other."""
+        self.world.depart(kind, times, rerun_lost=rerun_lost)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,24 @@ class World(Model):
         """Open a job of one item."""
         return self.open(kind, single=True, **options)
 
+    def depart(self, kind: f.Kind, count: int, **options) -> list[Job]:
+        """Send calls to the workers that the ledger names, and tell it afterwards; none where it names none."""
+        takers = self.ledger.takers(kind, count)
+        return [self._depart(kind, takers[at % len(takers)], options) for at in range(count)] if takers else []
+
+    def _depart(self, kind: f.Kind, worker: int, options: dict) -> Job:
+        number, batch = next(self._job_ids), next(self._batch_ids)
+        opened = f.JobOpened(number, kind, 1, 1, single=True, **options)
+        job = self.jobs[number] = Job(opened, 1, frozenset(), False, frozenset(), {}, frozenset(), frozenset())
+        job.read, job.input_told = 1, True
+        self.batches[batch] = job, (0,)
+        job.batches[batch] = (0,)
+        job.places[0] = "ready"
+        self._on_send_function(f.SendFunction(worker, number))
+        self._on_send_batch(f.SendBatch(worker, number, batch, 1))
+        self.tell(f.Departed(opened, worker, batch))
+        return job
+
     def cancel(self, job: Job, how: str = "cancelled") -> None:
         """Cancel a job."""
         job.asked_to_end = True

@@ -19,7 +19,6 @@ from aiopool._core.ledger import Ledger
 from aiopool._core.spread import Spread
 from aiopool._payload import calls, functions, items, load_item
 from aiopool._runtime.express import Express
-from aiopool._runtime.runs import Runs
 from aiopool._runtime.thread import IOThread
 from aiopool._runtime.waiters import Bridge
 from aiopool.engines.local import LocalLink
@@ -193,9 +192,9 @@ def test_a_call_under_way_is_seen_by_whoever_looks(fresh, board: Board):
 
     call = pool.submit(held)
     board.wait("in")
-    assert pool._driver._express._under_way is not None, "nobody has looked yet"
+    assert not pool._driver._express.is_empty, "nobody has looked yet"
     assert [job.id for job in pool.snapshot().jobs] == [call.id]
-    assert pool._driver._express._under_way is None
+    assert pool._driver._express.is_empty
     assert pool.workers[0].info.state == "busy"
     assert "held" in str(call.stacks())
     board.mark("go")
@@ -208,7 +207,7 @@ def test_a_call_that_takes_longer_is_told_to_the_ledger_by_itself(fresh, board: 
     pool = fresh(1)
     warm(pool)
     call = pool.submit(board.wait, "go")
-    until(lambda: pool._driver._express._under_way is None and call.id in pool._driver._ledger.jobs, what="it is told")
+    until(lambda: pool._driver._express.is_empty and call.id in pool._driver._ledger.jobs, what="it is told")
     board.mark("go")
     call.result(DEADLINE)
 
@@ -228,7 +227,7 @@ def test_a_call_under_way_ends_as_any_other(fresh, board: Board, how):
 
     call = pool.submit(held)
     board.wait("in")
-    assert pool._driver._express._under_way is not None
+    assert not pool._driver._express.is_empty
     if how == "cancelled":
         assert call.cancel()
     elif how == "terminated":
@@ -268,7 +267,7 @@ def test_a_worker_that_answers_for_a_call_it_does_not_have_is_no_better_off(fres
     real = Express.ended
 
     def ended(self: Express, worker: Any, frame: frames.Results) -> Any:
-        if self._under_way is not None:
+        if not self.is_empty:
             wrong = [
                 frames.Results(frame.job + 1, frame.batch, frame.positions, frame.seconds, frame.shared, frame.blobs),
                 frames.Results(frame.job, frame.batch + 1, frame.positions, frame.seconds, frame.shared, frame.blobs),
@@ -291,7 +290,7 @@ def test_a_thousand_calls_at_once_are_told_sent_and_answered_in_a_few_goes(fresh
     pool = fresh(2)
     warm(pool)
     gate = threading.Event()
-    seen = counted(Runs, "register")
+    seen = counted(Express, "take")
     counted(LocalLink, "send")
     counted(IOThread, "_wake")
     woken: list[object] = []
@@ -299,7 +298,7 @@ def test_a_thousand_calls_at_once_are_told_sent_and_answered_in_a_few_goes(fresh
     monkeypatch.setattr(Bridge, "_wake_told", lambda self: (woken.append(self), real(self)))
     # However long the first of them take: how many are sent ahead goes by that.
     learn = Spread.learn_single
-    monkeypatch.setattr(Spread, "learn_single", lambda self, _: learn(self, 1e-5))
+    monkeypatch.setattr(Spread, "learn_single", lambda self, _, count: learn(self, 1e-5 * count, count))
 
     async def burst() -> list[Any]:
         pool._driver._io.call(gate.wait, DEADLINE)
@@ -312,7 +311,7 @@ def test_a_thousand_calls_at_once_are_told_sent_and_answered_in_a_few_goes(fresh
         return await answers
 
     assert asyncio.run(burst()) == [2 * x for x in range(1_000)]
-    assert seen["register"] == 1
+    assert seen["take"] == 1
     assert seen["_wake"] <= 3
     # Two workers: how many calls go at a time depends on who is how quick, but never each for itself.
     assert seen["send"] <= 250

@@ -50,6 +50,15 @@ class JobOpened:
 
 
 @frozen
+class Departed:
+    """A submit that was sent to this worker, one of :meth:`Ledger.takers`, before anybody told of it."""
+
+    opened: JobOpened
+    worker: int
+    batch: int
+
+
+@frozen
 class Supplied:
     """Items of the job, at least one, are ready to be sent as one batch: read from the input, or made once more."""
 
@@ -277,7 +286,7 @@ class TimePassed:
 
 
 Fact = (
-    JobOpened | Supplied | Refused | InputEnded | InputBroken | CancelAsked | PauseAsked | ResumeAsked
+    JobOpened | Departed | Supplied | Refused | InputEnded | InputBroken | CancelAsked | PauseAsked | ResumeAsked
     | WorkerReady | WorkerBroken | WorkerGone | WorkerAnswered | WorkerHeavy | WorkersOutdated
     | Finished | ItemFailed | ItemOverdue | Returned | Cleared | CancelHeld
     | Resized | RestartAsked | WorkerRestartAsked | WarmUpAsked | StartChanged

@@ -36,6 +36,15 @@ class Jobs:
         if not fact.single:  # Of a submit nothing can be sent before its item is supplied.
             self._spread.touch(job)
 
+    def departed(self, fact: f.Departed) -> None:
+        """A submit, which was opened just now, is at a worker already."""
+        books, job = self._books, self._books.jobs[fact.opened.job]
+        worker = books.worker(fact.worker)
+        job.supplied = 1
+        worker.jobs[job.id] = job
+        books.enter(worker, BatchBook(fact.batch, job, range(1)), 1)
+        books.weigh(job)
+
     def supplied(self, fact: f.Supplied) -> None:
         """A batch is ready, of items that were read or that run again."""
         job = self._books.jobs.get(fact.job)

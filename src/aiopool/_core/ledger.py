@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 from aiopool._core import facts as f
@@ -70,6 +71,7 @@ class Ledger:
         self._deaths = Deaths(self._books, self._jobs, self._attempts, self._suspects)
         self._handlers: dict[type, Callable[[Any], None]] = {
             f.JobOpened: self._job_opened,
+            f.Departed: self._departed,
             f.Supplied: self._jobs.supplied,
             f.Refused: self._jobs.refused,
             f.InputEnded: self._jobs.input_ended,
@@ -119,30 +121,37 @@ class Ledger:
 
     # --- calls that it is not told of --------------------------------------------------------------------------------
 
-    def taker(self, kind: Kind) -> int | None:
-        """The worker that would get a call that came now, if that were all there is to do; else None.
+    def takers(self, kind: Kind, most: int) -> list[int]:
+        """Up to so many workers that calls which came now would find without items, if these were all there is to do.
 
-        It would get it at any later moment, too, before which nothing is told. So the call may be sent first and told
-        when somebody tells something, or looks; and if it has ended by then, only :meth:`passed` need be told.
+        They would find them at any later moment, too, before which nothing is told. So calls may be sent first and told
+        as Departed when somebody tells something, or looks; and of those that have ended by then, only :meth:`passed`
+        need be told. Where there would be other workers than there are, there is none.
         """
         books = self._books
         if books.state != "open" or books.jobs or books.roster.total or books.max_tasks is not None:
-            return None
+            return []
         if not self._team.is_calm:
-            return None
-        return next((worker.id for worker in books.roster if worker.serves(kind)), None)
+            return []
+        return [worker.id for worker in islice((each for each in books.roster if each.serves(kind)), most)]
 
-    def passed(self, number: int, kind: Kind, seconds: float, now: float) -> None:
-        """A call has ended at the worker that :meth:`taker` named; nothing was told since."""
-        _check_seconds(seconds)
+    def ahead(self, kind: Kind) -> int:
+        """How many such calls one of these workers may have at a time."""
+        return self._spread.ahead(kind)
+
+    def passed(self, number: int, kind: Kind, count: int, seconds: float, now: float) -> None:
+        """Calls, which took so long together, have ended at a worker that :meth:`takers` named; nothing was told since.
+
+        There is at least one.
+        """
         self._books.now = now
         worker = self._heard(number)
-        worker.done += 1
+        worker.done += count
         worker.idle_since = now
         self._team.try_again()
         self._deaths.in_a_row = 0
         if kind == "def":
-            self._spread.learn_single(seconds)
+            self._spread.learn_single(seconds, count)
 
     # --- to be looked at ---------------------------------------------------------------------------------------------
 
@@ -207,6 +216,10 @@ class Ledger:
             self._deaths.in_a_row = 0
         self._jobs.opened(fact)
 
+    def _departed(self, fact: f.Departed) -> None:
+        self._job_opened(fact.opened)
+        self._jobs.departed(fact)
+
     def _heard(self, number: int) -> WorkerBook:
         """The worker that has said something."""
         worker = self._books.worker(number)
@@ -257,7 +270,7 @@ class Ledger:
             job.ended += count
             job.measure(fact.seconds, count)
             if job.opened.single and job.kind == "def":
-                self._spread.learn_single(fact.seconds)
+                self._spread.learn_single(fact.seconds, count)
             if job.complete:
                 self._jobs.progressed(job)
             else:

@@ -12,6 +12,10 @@ QUEUED_SECONDS = 0.1
 BATCH_SECONDS = 0.02
 """Work in one batch, in seconds: long enough that a frame's cost vanishes, short enough to balance."""
 
+AHEAD_SECONDS = 0.002
+AHEAD_MOST = 64
+"""Calls that may wait at a worker, as long as the ledger does not know of them: nobody asks for these back."""
+
 SERVE_SECONDS = 2e-4
 """How much of its time the pool's own thread may spend on one batch: twice what it needs.
 
@@ -113,6 +117,14 @@ def queued(kind: Kind, share: int, mean: float | None) -> int:
     if mean is None:
         return 0 if kind == "def" else max(1, share // 4)
     return min(QUEUED_MOST, int(QUEUED_SECONDS * share / max(mean, 1e-7)))
+
+
+def ahead(mean: float | None) -> int:
+    """How many calls of functions that take ``mean`` seconds one worker may have of which the ledger does not know.
+
+    They would stay there while another one has nothing to do.
+    """
+    return 1 if mean is None else min(AHEAD_MOST, 1 + int(AHEAD_SECONDS / max(mean, 1e-7)))
 
 
 def batch_size(kind: Kind, *, share: int, width: int, size: int | None, mean: float | None, before: int | None) -> int:

@@ -54,9 +54,13 @@ class Spread:
                 return True
         return False
 
-    def learn_single(self, seconds: float) -> None:
-        """A submitted function took so long."""
-        self._single_mean, self._measured = policy.smoothed(self._single_mean or 0.0, self._measured, seconds, 1)
+    def learn_single(self, seconds: float, count: int) -> None:
+        """So many submitted functions took so long together."""
+        self._single_mean, self._measured = policy.smoothed(self._single_mean or 0.0, self._measured, seconds, count)
+
+    def ahead(self, kind: Kind) -> int:
+        """How many submits a worker may have at a time of which the ledger does not know."""
+        return policy.UNLIMITED if kind == "async" else policy.ahead(self._single_mean)
 
     def run(self) -> None:
         """Send what can be sent, until nothing more can."""

@@ -109,14 +109,17 @@ class Driver:
         self._voices = Voices(self._runs, looked.workers)
         self._endings = Endings(self._runs, self._workers, self._feeders)
         limit = self.options.max_memory_per_worker
-        self._vitals = Vitals(self._io.loop, self._workers, looked.workers, self._tell, limit)
+        known = self._ledger.workers
+        self._vitals = Vitals(self._io.loop, self._workers, looked.workers, self._tell, limit, known=known)
         self._starts = Starts(self._io.loop, self._engine, self.options, self._customs, self._endings, self._vitals)
         self._pictures = Pictures(
             self.options.name, looked, self._workers, self._runs, self._vitals, self._labeller, timeline
         )
         self.inquiry = Inquiry(self._io, self._workers, looked.workers, self._runs.names, self._vitals.picture)
         self._dispatch = Dispatch(self._runs, self._workers, self._vitals)
-        self._express = Express(self._io.loop, self._ledger, self._runs, self._dispatch, self._vitals)
+        self._express = Express(
+            self._io.loop, self._ledger, self._runs, self._dispatch, self._vitals, self._tell_the_ledger
+        )
         self._failing = False
         self._alarm: Any = None
         self._carrying: dict[type, Callable[[Any], None]] = {
@@ -316,7 +319,7 @@ class Driver:
     def _new_proxy(self, number: int, index: int) -> WorkerProxy:
         proxy = self._workers[number] = WorkerProxy(number, index, self._on_frame, self._on_death, self._voices.take)
         proxy.desk = self.lending.desk(proxy)
-        proxy.on_read = self._runs.tell_ends
+        proxy.on_read = self._go_on
         return proxy
 
     def _send(self, worker: int, frame: frames.Frame) -> None:
@@ -358,9 +361,6 @@ class Driver:
             run.results.deliver(Segment((0,), frame.seconds, frame.shared, frame.blobs, worker.index))
             self._pictures.ended(worker, run, (0,), frame.seconds[0])
             self._endings.finish(run, Ending("done"))
-            self._express.offer(worker, run.spec.kind)
-            if not worker.reading:
-                self._runs.tell_ends()
             return
         batch = self._held(worker, frame)
         if worker.desk.next is not None:
@@ -423,8 +423,18 @@ class Driver:
 
     # --- the ledger ------------------------------------------------------------------------------------------------
 
+    def _go_on(self) -> None:
+        """All is taken that was read at a time."""
+        try:
+            self._express.go_on()
+        finally:
+            self._runs.tell_ends()
+
     def _tell(self, *facts: f.Fact) -> None:
         self._express.settle()
+        self._tell_the_ledger(facts)
+
+    def _tell_the_ledger(self, facts: Sequence[f.Fact]) -> None:
         self._carry_out(self._ledger.tell_all(facts, time.monotonic()))
 
     def _carry_out(self, orders: Sequence[f.Command], *, later: bool = False) -> None:

@@ -2,10 +2,11 @@
 
 Opened, sent and ended, such a call leaves the ledger as it was, but for what :meth:`Ledger.passed` notes; and asking it
 thrice what to do costs more than all else that the pool's thread has to do for the call. The ledger changes by what it
-is told and by nothing else. So whoever tells it something, or looks at it, has the call that is under way told first,
-as of when it came; and a call that takes longer than a moment is told anyway.
+is told and by nothing else. So whoever tells it something, or looks at it, has the calls that are under way told first;
+and where a worker takes longer than a moment for one, they are told anyway.
 
-When such a call has ended, the worker is offered to the next one, as nothing changes before somebody tells something.
+When the last of them has ended, its worker is offered to the next one, as nothing changes before somebody tells
+something.
 Whoever makes a call while that stands sends it, in a thread of its own: the pool's thread wakes up and meets it while
 the worker runs it. What is told to the ledger, or read by it, comes first in any case: the offer is withdrawn before.
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from select import PIPE_BUF
 from typing import Literal, TypeVar
 
@@ -28,54 +31,81 @@ from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.runs import Run, Runs
 from aiopool._runtime.vitals import Vitals
-from aiopool.errors import InternalError
 
 __all__ = ["Express", "Looked"]
 
 T = TypeVar("T")
 
-MOMENT = 0.005
-"""So long, in seconds, a call may be under way before the ledger is told."""
+MOMENT = 0.02
+"""So long, in seconds, nothing may be heard of a worker that has calls before the ledger is told."""
+
+LONGEST = 1e9
+"""No call has taken so many seconds."""
 
 
-class _UnderWay:
-    """A call that a worker has and the ledger does not know of.
+@dataclass(slots=True, eq=False)
+class _Sent:
+    """A call that a worker has and the ledger does not know of. ``since``: so many lines the worker had said before."""
 
-    ``met``: the pool's thread knows it. ``since``: so many lines the worker had said when somebody else sent it.
+    worker: WorkerProxy
+    run: Run
+    batch: int
+    since: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """Calls at one worker: so many are ``out``, and nothing was heard of them since ``at``.
+
+    Those that have ``ended`` took so many ``seconds`` together, of which the ledger does not know yet.
     """
 
-    __slots__ = ("at", "batch", "met", "run", "since", "worker")
-
-    def __init__(self, run: Run, worker: WorkerProxy, batch: int, since: int | None = None) -> None:
-        self.run = run
-        self.worker = worker
-        self.batch = batch
-        self.since = since
-        self.at = time.monotonic()
-        self.met = False
+    worker: WorkerProxy
+    out: int = 0
+    at: float = 0.0
+    ended: int = 0
+    seconds: float = 0.0
 
 
 class Express:
-    """Has one call at a time under way. On the pool's own thread, but for :meth:`depart`.
+    """Has calls of one kind under way. On the pool's own thread, but for :meth:`depart`.
 
     ``_door`` stands before the offer and what takes its place. It is held for some microseconds, by a thread that waits
     for nothing meanwhile.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, ledger: Ledger, runs: Runs, dispatch: Dispatch, vitals: Vitals
+    def __init__(  # noqa: PLR0917 - each is of a type of its own
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ledger: Ledger,
+        runs: Runs,
+        dispatch: Dispatch,
+        vitals: Vitals,
+        tell: Callable[[Sequence[f.Fact]], object],
     ) -> None:
+        """``tell`` takes facts to the ledger, and carries out what it orders."""
         self._loop = loop
         self._ledger = ledger
         self._runs = runs
         self._dispatch = dispatch
         self._vitals = vitals
+        self._tell = tell
         self._door = threading.Lock()
         self._offer: tuple[WorkerProxy, f.Kind] | None = None
-        self._under_way: _UnderWay | None = None
+        self._departed: _Sent | None = None
+        self._kind: f.Kind = "def"
+        self._sent: dict[int, _Sent] = {}
+        self._waiting: deque[Run] = deque()
+        self._lines: dict[int, _Line] = {}
+        self._heard: list[_Line] = []
         self._alarm: asyncio.TimerHandle | None = None
         runs.meet = self.meet
         runs.at_workers = lambda: [batch for worker in ledger.workers.values() for batch in worker.batches]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call is under way."""
+        return not (self._sent or self._waiting or self._departed)
 
     # --- whoever makes a call ----------------------------------------------------------------------------------------
 
@@ -89,8 +119,8 @@ class Express:
         worker, kind = offer
         if run.spec.kind != kind or worker.environment != run.environment.version or worker.link is None:
             return False
-        under_way = _UnderWay(run, worker, self._runs.new_batch(), since=worker.output.said)
-        data = b"".join(wire.encode(self._dispatch.call_frame(run, under_way.batch)))
+        sent = _Sent(worker, run, self._runs.new_batch(), since=worker.output.said)
+        data = b"".join(wire.encode(self._dispatch.call_frame(run, sent.batch)))
         # Closed by this very thread, it is a finaliser that makes a call in the middle of another one.
         if len(data) > PIPE_BUF or self._door.locked():
             return False
@@ -99,67 +129,125 @@ class Express:
                 return False
             # This first, and the offer last, without which the pool's thread does not wait at the door. What strikes in
             # between leaves a call that may have been sent, and so counts as one.
-            self._under_way = under_way
+            self._departed = sent
             try:
-                sent = worker.link.send_at_once(data)
-                if not sent:
-                    self._under_way = None
+                is_sent = worker.link.send_at_once(data)
+                if not is_sent:
+                    self._departed = None
             finally:
                 self._offer = None
-        return sent
+        return is_sent
 
     # --- the pool's thread -------------------------------------------------------------------------------------------
 
     def take(self, runs: Sequence[Run]) -> Sequence[Run]:
-        """Send the only one of these, if it is a call and a worker has nothing to do. What is left of them."""
-        run = runs[0]
-        if run.departed or len(runs) > 1:
-            self.meet()
-            return [run for run in runs if not run.departed]
-        if not run.is_call:
-            return runs
+        """Take these calls, if there are workers that have nothing else to do. What is left of them."""
         self._withdraw()
-        if self._under_way is not None or (number := self._ledger.taker(run.spec.kind)) is None:
-            return runs
-        worker, batch = self._dispatch.worker(number), self._runs.new_batch()
-        self._under_way = _UnderWay(run, worker, batch)
         self.meet()
-        self._dispatch.send_environment(worker, run)
-        worker.send(self._dispatch.call_frame(run, batch))
-        worker.flush()
-        return ()
+        left = [run for run in runs if not run.departed]
+        if left and self._finds_workers_for(left):
+            self._runs.hold(left)
+            self._waiting.extend(left)
+            self._send()
+            self._runs.show(left)
+            return ()
+        return left
+
+    def _finds_workers_for(self, runs: Sequence[Run]) -> bool:
+        """Whether these are calls, like those under way, and have as many workers as the ledger would find for them."""
+        kind = runs[0].spec.kind
+        if not all(run.is_call and run.spec.kind == kind for run in runs) or not (self.is_empty or kind == self._kind):
+            return False
+        wanted = min(self._ledger.size, len(self._sent) + len(self._waiting) + len(runs))
+        numbers = self._ledger.takers(kind, wanted)
+        if len(numbers) < wanted:
+            return False
+        self._kind = kind
+        for number in numbers:
+            if number not in self._lines:
+                self._lines[number] = _Line(self._dispatch.worker(number))
+        return True
 
     def meet(self) -> None:
         """Know the call that somebody has sent."""
-        if (under_way := self._under_way) is None or under_way.met:
+        if (sent := self._departed) is None:
             return
-        under_way.met = True
-        run = under_way.run
+        self._departed = None
+        worker, run = sent.worker, sent.run
+        self._kind = run.spec.kind
         self._runs.hold((run,))
-        self._dispatch.begin(under_way.worker, run, under_way.since)
+        self._note_sent(self._lines.setdefault(worker.id, _Line(worker)), sent)
         self._runs.show((run,))
-        if self._alarm is None:
-            self._alarm = self._loop.call_later(MOMENT, self._look)
+
+    def _send(self) -> None:
+        """Give every worker a part of those that wait, as far as it has room for them."""
+        for line in self._lines.values():
+            # What it has printed before is no last word of these. Whoever shows it may look at the ledger.
+            line.worker.drain_before_items()
+        most = self._ledger.ahead(self._kind)
+        lines = sorted((line for line in self._lines.values() if 2 * line.out < most), key=_out)
+        for place, line in enumerate(lines):
+            count = min(most - line.out, -(-len(self._waiting) // (len(lines) - place)))
+            worker = line.worker
+            for _ in range(count):
+                run = self._waiting.popleft()
+                sent = _Sent(worker, run, self._runs.new_batch(), worker.output.said)
+                self._dispatch.send_environment(worker, run)
+                self._note_sent(line, sent)
+                worker.send(self._dispatch.call_frame(run, sent.batch))
+            if count:
+                worker.flush()
+
+    def _note_sent(self, line: _Line, sent: _Sent) -> None:
+        self._sent[sent.batch] = sent
+        if not line.out:
+            line.at = time.monotonic()
+            if self._alarm is None:
+                self._alarm = self._loop.call_later(MOMENT, self._look)
+        line.out += 1
+        self._dispatch.begin(line.worker, sent.run, sent.since)
 
     def ended(self, worker: WorkerProxy, frame: frames.Results) -> Run | None:
-        """The call under way, if this is its value. The ledger has noted that it is over."""
-        if (under_way := self._under_way) is None:
-            return None
-        positions = frame.positions
-        if (under_way.worker, under_way.run.id, under_way.batch) != (worker, frame.job, frame.batch):
-            return None
-        if len(positions) != 1 or positions[0] != 0:
-            return None
+        """The call under way of which this is the value."""
         self.meet()
-        self._ledger.passed(worker.id, under_way.run.spec.kind, frame.seconds[0], time.monotonic())
-        self._under_way = None
-        return under_way.run
+        sent, positions, seconds = self._sent.get(frame.batch), frame.positions, frame.seconds
+        if sent is None or sent.worker is not worker or sent.run.id != frame.job:
+            return None
+        if len(positions) != 1 or positions[0] != 0 or not 0 <= seconds[0] <= LONGEST:
+            return None
+        del self._sent[frame.batch]
+        line = self._lines[worker.id]
+        if not line.ended:
+            self._heard.append(line)
+        line.out -= 1
+        line.ended += 1
+        line.seconds += seconds[0]
+        return sent.run
 
-    def offer(self, worker: WorkerProxy, kind: f.Kind) -> None:
-        """A call has :meth:`ended` there, and nothing was told since: the next one may be sent by whoever makes it."""
-        if not worker.is_busy:
-            with self._door:
-                self._offer = worker, kind
+    def go_on(self) -> None:
+        """Workers have been heard: send more, or offer one that has nothing to do.
+
+        As nothing was told since it got its call, the next one may be sent there by whoever makes it.
+        """
+        if not self._heard:
+            return
+        heard = self._note_ended()
+        if self._waiting:
+            self._send()
+        elif not self._sent:
+            self._lines = {}
+            if not heard.worker.is_busy:
+                with self._door:
+                    self._offer = heard.worker, self._kind
+
+    def _note_ended(self) -> _Line:
+        """Have the ledger note those that are over; the worker that was heard last."""
+        now = time.monotonic()
+        for line in self._heard:
+            self._ledger.passed(line.worker.id, self._kind, line.ended, line.seconds, now)
+            line.at, line.ended, line.seconds = now, 0, 0.0
+        heard, self._heard = self._heard, []
+        return heard[-1]
 
     def _withdraw(self) -> None:
         """From here on nobody sends a call; one that somebody has just sent is under way."""
@@ -168,32 +256,44 @@ class Express:
                 self._offer = None
 
     def settle(self) -> None:
-        """Let the ledger know of the call that is under way, as somebody is about to ask it."""
+        """Let the ledger know of the calls that are under way, as somebody is about to ask it."""
         self._withdraw()
-        if (under_way := self._under_way) is not None:
-            self.meet()
-            self._under_way = None
-            run, number, batch = under_way.run, under_way.worker.id, under_way.batch
-            orders = self._ledger.tell_all(self._runs.facts_of_call(run, batch), under_way.at)
-            if orders != [f.SendFunction(number, run.id), f.SendBatch(number, run.id, batch, 1)]:
-                raise InternalError(f"a call was sent to worker {number}, and the ledger says {orders}")
-            # A look in between has seen a worker without items.
-            self._vitals.begin(under_way.worker)
+        self.meet()
+        if self._heard:
+            self._note_ended()
+        sent, self._sent = self._sent, {}
+        waiting, self._waiting = self._waiting, deque()
+        self._lines = {}
+        if sent or waiting:
+            facts = [f.Departed(each.run.opened, each.worker.id, each.batch) for each in sent.values()]
+            self._tell([*facts, *self._runs.register(waiting)])
+            for each in sent.values():
+                # A look in between has seen a worker without items.
+                self._vitals.begin(each.worker)
 
     def close(self) -> None:
         """The pool has ended."""
         if self._alarm is not None:
             self._alarm.cancel()
 
-    def _look(self) -> None:
+    def _look(self, late: float = 0.0) -> None:
+        """Whether a worker takes long for a call. ``late``: it seems that one has since then, and all was read now."""
         self._alarm = None
-        if (under_way := self._under_way) is None:
+        since = min((line.at for line in self._lines.values() if line.out), default=None)
+        if since is None:
             return
-        left = under_way.at + MOMENT - time.monotonic()
+        left = since + MOMENT - time.monotonic()
         if left > 0:
             self._alarm = self._loop.call_later(left, self._look)
-        else:
+        elif since == late:
             self.settle()
+        else:
+            # While this thread had no turn, as beside one that makes calls, the worker may have said a lot.
+            self._alarm = self._loop.call_later(0, self._look, since)
+
+
+def _out(line: _Line) -> int:
+    return line.out
 
 
 class Looked:

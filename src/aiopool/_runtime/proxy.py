@@ -217,10 +217,14 @@ class WorkerProxy:
         if since is not None:
             self.output.begin(job, since)
         elif not self.output.knows(job):
-            # What it has printed before is no last word for the job. Calls come by the thousand, and are all the same.
-            if time.monotonic() - self._drained_at > AT_ONCE:
-                self.drain_output()
+            self.drain_before_items()
             self.output.begin(job, self.output.said)
+
+    def drain_before_items(self) -> None:
+        """It is about to be given items: what it has printed before is no last word for their job."""
+        # Calls come by the thousand, and are all the same.
+        if time.monotonic() - self._drained_at > AT_ONCE:
+            self.drain_output()
 
     def tail(self, job: int = 0) -> str:
         """The last lines that it printed since it was given its first item of the job, or where it crashed."""

@@ -111,27 +111,6 @@ def picture_of(
     )
 
 
-def _opened(run: Run) -> f.JobOpened:
-    spec = run.spec
-    return f.JobOpened(
-        run.id,
-        spec.kind,
-        spec.size,
-        spec.concurrency,
-        batch=spec.batch,
-        window=spec.window,
-        rerun_lost=spec.rerun_lost,
-        stop_on_failure=spec.stop_on_failure,
-        single=spec.single,
-        pinned=spec.pinned,
-        timeout=spec.timeout,
-        retries=spec.retries,
-        backoff=spec.backoff,
-        retry_timeouts=spec.retry_timeouts,
-        rate=spec.rate,
-    )
-
-
 @dataclass(slots=True, eq=False)
 class Run:
     """A job that has not ended, as the driver holds it.
@@ -162,6 +141,28 @@ class Run:
             ((_, encoded),) = self.spec.brought
             elsewhere = encoded.in_pages or encoded.refs or self.spec.refs
             self.is_call = not elsewhere and len(encoded.blobs) == 1 and type(encoded.blobs[0]) is bytes
+
+    @property
+    def opened(self) -> f.JobOpened:
+        """What there is to tell of it when it begins."""
+        spec = self.spec
+        return f.JobOpened(
+            self.id,
+            spec.kind,
+            spec.size,
+            spec.concurrency,
+            batch=spec.batch,
+            window=spec.window,
+            rerun_lost=spec.rerun_lost,
+            stop_on_failure=spec.stop_on_failure,
+            single=spec.single,
+            pinned=spec.pinned,
+            timeout=spec.timeout,
+            retries=spec.retries,
+            backoff=spec.backoff,
+            retry_timeouts=spec.retry_timeouts,
+            rate=spec.rate,
+        )
 
     def picture(
         self,
@@ -250,7 +251,7 @@ class Runs:
         facts: list[f.Fact] = []
         self.hold(runs)  # All of them first: whatever fails, those that are known here are told.
         for run in runs:
-            facts.append(_opened(run))
+            facts.append(run.opened)
             for items, encoded in run.spec.brought:
                 self._supplied(run, items, encoded, facts.append)
             if run.feeder is None and not run.spec.single:
@@ -271,11 +272,6 @@ class Runs:
     def _look_what_is_in_use(self) -> None:
         """Note the batches that there are: an item of one may run for days, while others come by the thousand."""
         self._in_use = frozenset((*(batch for run in self._runs.values() for batch in run.batches), *self.at_workers()))
-
-    @staticmethod
-    def facts_of_call(run: Run, batch: int) -> list[f.Fact]:
-        """What there is to tell of a call that was sent under this number."""
-        return [_opened(run), f.Supplied(run.id, batch, run.spec.brought[0][0])]
 
     def hold(self, runs: Sequence[Run]) -> None:
         """Know the jobs."""

@@ -88,11 +88,18 @@ class Vitals:
         books: Mapping[int, WorkerBook],
         tell: Callable[[f.Fact], None],
         limit: int | None,
+        *,
+        known: Mapping[int, WorkerBook] | None = None,
     ) -> None:
-        """``books`` are the ledger's; ``limit`` is the memory that a worker may have, in bytes."""
+        """``books`` are the ledger's; ``limit`` is the memory that a worker may have, in bytes.
+
+        ``known`` are the same books as they are before it is told of calls that end at once: who looks after workers
+        need not hear of these either.
+        """
         self._loop = loop
         self._workers = workers
         self._books = books
+        self._known = books if known is None else known
         self._tell = tell
         self._limit = limit
         self._every = LOOK_SECONDS if limit is None else LIMITED_SECONDS
@@ -155,7 +162,7 @@ class Vitals:
         if self._evidence is not None:
             self._evidence.look(now)
         loaded = False
-        for number, book in list(self._books.items()):
+        for number, book in list(self._known.items()):
             worker = self._workers.get(number)
             if worker is None or worker.link is None or book.state not in {"ready", "retiring"}:
                 continue
