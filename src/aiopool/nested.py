@@ -189,6 +189,9 @@ class NestedOpening(Opening):
     def _surface(self, name: str, *, progress: Progress, of_call: bool = False, as_one: bool = False) -> Surface:  # noqa: ARG002
         return NestedSurface(name)
 
+    def _surface_of_call(self, name: str) -> Surface:
+        return NestedSurface(name)
+
     def _register(self, job: Job[Any], results: Results) -> None:
         """Nobody will look for it here, and its results need not outlive those who hold it."""
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from aiopool import _payload
 from aiopool._core.frames import Function
 from aiopool._payload.puts import Store
+from aiopool._runtime.calls import Call, Shape
 from aiopool._runtime.driver import Driver
 from aiopool._runtime.labelling import Labels
 from aiopool._runtime.lending import Lending
@@ -26,6 +27,7 @@ from aiopool.labels import label as default_label
 from aiopool.labels import make_label
 from aiopool.options import MapOptions, OnError, Progress, default_concurrency
 from aiopool.registry import registry
+from aiopool.submitted import Submitted
 from aiopool.surfaces import Surface, new_surface
 from aiopool.terminal import TerminalSurface
 
@@ -42,6 +44,8 @@ class Opening:
         self._driver = driver
         self._size = size
         self._must_be_open = must_be_open
+        self._shape: Shape | None = None
+        self._shaped: _payload.FunctionBlob | None = None
 
     def map(
         self,
@@ -128,13 +132,84 @@ class Opening:
 
     def submit(self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Job[Any]:
         """A job of one item: one call, at most once."""
+        encoded = self._encoded(call, function)
+        surface = self._surface_of_call(function.name)
+        if surface is None and not function.refs and (data := encoded.only) is not None:
+            return self._submit(function, call, data)
+        spec = self._spec_of_call(function, call, encoded, surface or TerminalSurface(function.name, as_one=True))
+        again = self._again_of_call(function, call)
+        return self._open(spec, Results(1), None, on_error="raise", again=again, label=_arguments, told=_told_arguments)
 
-        def again(fn: Callable[..., Any] | None, changed: Mapping[str, Any], *_: object) -> Job[Any]:
-            if changed:
-                raise OptionError("a submit has no options; for options map over one item")
-            return self.submit(function if fn is None else self.dumped(fn), call)
+    def _submit(
+        self, function: _payload.FunctionBlob, arguments: tuple[tuple[Any, ...], dict[str, Any]], data: bytes
+    ) -> Job[Any]:
+        """The same, of which nothing is to be seen while it runs: made of as little as can be."""
+        self._must_be_open()
+        shape = self._shape
+        if shape is None or self._shaped is not function:
+            shape = self._shape_of(function)
+        call = Call(shape, arguments, data)
+        job: Job[Any] = Submitted(call)
+        try:
+            call.over = registry.hold(job)
+            self._driver.submit(call)
+        except BaseException:
+            # As in :meth:`_open`.
+            self._driver.cancel(call.id, stopped=True)
+            call.let_go()
+            raise
+        return job
 
-        spec = JobSpec(
+    def _shape_of(self, function: _payload.FunctionBlob) -> Shape:
+        """What its calls have in common. Thousands of calls of one function follow each other."""
+
+        def spec_of(call: Call) -> JobSpec:
+            encoded = _payload.EncodedItems(b"", (call.data,), ())
+            surface = TerminalSurface(function.name, as_one=True)
+            return self._spec_of_call(function, call.arguments, encoded, surface)
+
+        def fit_out(call: Call, results: Results) -> None:
+            arguments = call.arguments
+            results.labels = Labels(lambda _: arguments, _told_arguments)
+
+        def fill(job: Job[Any], call: Call) -> None:
+            results, arguments = call.results, call.arguments
+            Job.__init__(
+                job,
+                self._driver,
+                call.id,
+                function.name,
+                results,
+                on_error="raise",
+                is_single=True,
+                value_of=lambda _: arguments,
+                label_of=results.labels.of,
+                started=call.started,
+                again=self._again_of_call(function, arguments),
+            )
+
+        flags = _FLAGS_OF_ASYNC_CALL if function.is_async else _FLAGS_OF_CALL
+        shape = Shape(
+            function.name,
+            function.data,
+            flags,
+            _kind(function),
+            spec_of,
+            fit_out,
+            fill,
+            self._driver.must_not_block,
+        )
+        self._shaped, self._shape = function, shape
+        return shape
+
+    def _spec_of_call(
+        self,
+        function: _payload.FunctionBlob,
+        call: tuple[tuple[Any, ...], dict[str, Any]],
+        encoded: _payload.EncodedItems,
+        surface: Surface,
+    ) -> JobSpec:
+        return JobSpec(
             name=function.name,
             function=function.data,
             refs=function.refs,
@@ -146,10 +221,19 @@ class Opening:
             value_of=lambda _: call,
             rerun_lost=False,
             single=True,
-            brought=(((0,), self._encoded(call, function)),),
-            surface=self._surface(function.name, progress=True, of_call=True, as_one=True),
+            brought=(((0,), encoded),),
+            surface=surface,
         )
-        return self._open(spec, Results(1), None, on_error="raise", again=again, label=_arguments, told=_told_arguments)
+
+    def _again_of_call(
+        self, function: _payload.FunctionBlob, call: tuple[tuple[Any, ...], dict[str, Any]]
+    ) -> Callable[..., Job[Any]]:
+        def again(fn: Callable[..., Any] | None, changed: Mapping[str, Any], *_: object) -> Job[Any]:
+            if changed:
+                raise OptionError("a submit has no options; for options map over one item")
+            return self.submit(function if fn is None else self.dumped(fn), call)
+
+        return again
 
     def broadcast(
         self, function: _payload.FunctionBlob, size: int, *, keep: bool = False, key: bytes = b""
@@ -264,8 +348,12 @@ class Opening:
         return self._driver
 
     def _surface(self, name: str, *, progress: Progress, of_call: bool = False, as_one: bool = False) -> Surface:
-        surface = new_surface(name, progress, of_call=of_call, as_one=as_one)
+        surface = new_surface(name, progress=progress, of_call=of_call, as_one=as_one)
         return surface or TerminalSurface.of(name, progress=progress, of_call=of_call, as_one=as_one)
+
+    def _surface_of_call(self, name: str) -> Surface | None:
+        """What shows a call while it runs, None: nothing does."""
+        return new_surface(name, progress=True, of_call=True, as_one=True)
 
     def _register(self, job: Job[Any], results: Results) -> None:
         registry.add(job, results)

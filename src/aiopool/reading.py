@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from aiopool._runtime.results import Results
 from aiopool._runtime.waits import Look, wait_in_thread, wait_on_loop
@@ -107,7 +107,7 @@ class Reading:
                 wants,
                 look,
                 seconds,
-                before_blocking=self._refuse_to_block,
+                before_blocking=self.refuse_to_block,
                 on_interrupt=functools.partial(self.end, stopped=True),
             )
         except KeyboardInterrupt as error:
@@ -115,12 +115,18 @@ class Reading:
             self.stop(error)
             raise
         if interrupted:
-            stopped = JobStopped(self.stop_line())
-            self.stop(stopped)
-            raise stopped
+            self.raise_stopped()
         return in_time
 
-    def _refuse_to_block(self) -> None:
+    def raise_stopped(self) -> NoReturn:
+        """A blocking call was interrupted."""
+        __tracebackhide__ = True
+        stopped = JobStopped(self.stop_line())
+        self.stop(stopped)
+        raise stopped
+
+    def refuse_to_block(self) -> None:
+        """Raise where this very thread is needed for the job to go on."""
         __tracebackhide__ = True
         if self.control.must_not_block(self.id):
             raise WouldDeadlock(

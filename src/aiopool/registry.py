@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from aiopool._runtime.results import Results
@@ -62,6 +64,12 @@ class Registry:
             # Stop, before anybody was asked to tell of the end.
             self.ended(job)
             raise
+
+    def hold(self, job: Job[Any]) -> Callable[[], object]:
+        """A call was started, of which nothing is to be kept once it has ended; what to call then."""
+        self.last = job
+        self._running[id(job)] = job
+        return functools.partial(self._running.pop, id(job), None)
 
     def ended(self, job: Job[Any]) -> None:
         """A job has ended."""

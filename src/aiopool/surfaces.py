@@ -146,7 +146,7 @@ def use_surfaces(factory: SurfaceFactory) -> None:
     _factories.append(factory)
 
 
-def new_surface(name: str, progress: Progress, *, of_call: bool, as_one: bool) -> Surface | None:
+def new_surface(name: str, *, progress: Progress, of_call: bool, as_one: bool) -> Surface | None:
     """Make the surface of a job that is being started in this very thread and cell."""
     for factory in reversed(_factories):
         if (surface := factory(name, progress, of_call, as_one)) is not None:

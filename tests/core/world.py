@@ -81,7 +81,7 @@ class World(Model):
     def _depart(self, kind: f.Kind, worker: int, options: dict) -> Job:
         number, batch = next(self._job_ids), next(self._batch_ids)
         opened = f.JobOpened(number, kind, 1, 1, single=True, **options)
-        job = self.jobs[number] = Job(opened, 1, frozenset(), False, frozenset(), {}, frozenset(), frozenset())
+        job = self.jobs[number] = Job(opened, 1)
         job.read, job.input_told = 1, True
         self.batches[batch] = job, (0,)
         job.batches[batch] = (0,)

@@ -264,9 +264,9 @@ def test_a_worker_that_answers_for_a_call_it_does_not_have_is_no_better_off(fres
     pool = fresh(1)
     warm(pool)
     judged: list[frames.Results] = []
-    real = Express.ended
+    real = Express.takes
 
-    def ended(self: Express, worker: Any, frame: frames.Results) -> Any:
+    def takes(self: Express, worker: Any, frame: frames.Results) -> bool:
         if not self.is_empty:
             wrong = [
                 frames.Results(frame.job + 1, frame.batch, frame.positions, frame.seconds, frame.shared, frame.blobs),
@@ -274,10 +274,10 @@ def test_a_worker_that_answers_for_a_call_it_does_not_have_is_no_better_off(fres
                 frames.Results(frame.job, frame.batch, range(1, 2), frame.seconds, frame.shared, frame.blobs),
                 frames.Results(frame.job, frame.batch, range(2), frame.seconds, frame.shared, frame.blobs),
             ]
-            judged.extend(each for each in wrong if real(self, worker, each) is not None)
+            judged.extend(each for each in wrong if real(self, worker, each))
         return real(self, worker, frame)
 
-    monkeypatch.setattr(Express, "ended", ended)
+    monkeypatch.setattr(Express, "takes", takes)
     assert [pool.submit(work.double, x).result(DEADLINE) for x in range(5)] == [0, 2, 4, 6, 8]
     assert judged == []
 

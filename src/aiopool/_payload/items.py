@@ -36,6 +36,13 @@ class EncodedItems:
     in_pages: int = 0
     refs: tuple[Stored, ...] = ()
 
+    @property
+    def only(self) -> bytes | None:
+        """The pickle of the only item, if that is all of it: nothing in pages, nothing that was put."""
+        if len(self.blobs) != 1 or self.in_pages or self.refs or self.refused or type(self.blobs[0]) is not bytes:
+            return None
+        return self.blobs[0]
+
 
 def dump_items(
     values: Sequence[object],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aiopool._core import facts as f
 from aiopool._core import frames
+from aiopool._runtime.environment import Snapshot
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.runs import Run, Runs
 from aiopool._runtime.vitals import Vitals
@@ -30,17 +31,18 @@ class Dispatch:
         """The worker gets a job's function, after what has changed of this process; a call's goes with its item."""
         run = self._run(order.job)
         spec, worker = run.spec, self._workers[order.worker]
-        self.send_environment(worker, run)
+        self.send_environment(worker, run.environment)
         if spec.refs:
             worker.desk.known.tell(spec.refs)
         if not run.is_call:
             worker.send(frames.Function(order.job, spec.flags, spec.settings, spec.function))
 
-    def send_environment(self, worker: WorkerProxy, run: Run) -> None:
+    @staticmethod
+    def send_environment(worker: WorkerProxy, environment: Snapshot) -> None:
         """The worker gets what has changed of this process since it was last told."""
-        if worker.environment < run.environment.version:
-            worker.environment = run.environment.version
-            worker.send(frames.Environment(run.environment.data))
+        if worker.environment < environment.version:
+            worker.environment = environment.version
+            worker.send(frames.Environment(environment.data))
 
     def send_batch(self, order: f.SendBatch) -> None:
         """The worker gets items."""
@@ -51,7 +53,7 @@ class Dispatch:
         if encoded.in_pages or encoded.refs:
             worker.desk.lend(order.batch, encoded)
         if run.is_call:
-            worker.send(self.call_frame(run, order.batch))
+            worker.send(run.frame(order.batch))
         else:
             lanes = min(order.lanes, frames.MOST_LANES)
             shared, blobs = encoded.shared, encoded.blobs
@@ -63,12 +65,6 @@ class Dispatch:
         worker.begin(run.id, since)
         worker.voice = run.voice  # Also for what it prints when it has nothing to do.
         self._vitals.begin(worker)
-
-    @staticmethod
-    def call_frame(run: Run, batch: int) -> frames.Call:
-        """All that a worker needs of a call. Any thread."""
-        spec = run.spec
-        return frames.Call(run.id, batch, spec.flags, spec.function, spec.brought[0][1].blobs[0] or b"")
 
     def _run(self, job: int) -> Run:
         run = self._runs.get(job)

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aiopool._core import facts as f
 from aiopool._core import frames
@@ -18,6 +18,7 @@ from aiopool._core.items import BatchBook
 from aiopool._core.ledger import Ledger
 from aiopool._runtime import environment
 from aiopool._runtime.arrivals import Segment
+from aiopool._runtime.calls import Call
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
 from aiopool._runtime.express import Express, Looked
@@ -118,7 +119,14 @@ class Driver:
         self.inquiry = Inquiry(self._io, self._workers, looked.workers, self._runs.names, self._vitals.picture)
         self._dispatch = Dispatch(self._runs, self._workers, self._vitals)
         self._express = Express(
-            self._io.loop, self._ledger, self._runs, self._dispatch, self._vitals, self._tell_the_ledger
+            self._io.loop,
+            self._ledger,
+            self._runs,
+            self._dispatch,
+            self._vitals,
+            self._tell_the_ledger,
+            self._finish_call,
+            self._pictures.passed,
         )
         self._failing = False
         self._alarm: Any = None
@@ -195,6 +203,19 @@ class Driver:
             if feeder is not None:
                 feeder.stop()
         return job
+
+    def submit(self, call: Call) -> None:
+        """Begin a call. It is numbered first: whatever this raises, it may be under way. Any thread."""
+        call.id = next(_job_ids)
+        call.started = time.monotonic()
+        call.environment = environment.take()
+        waits = self._io.waits_with(self._open)
+        if self.options.reload_modules and not waits and (outdated := self._modules.outdated()):
+            self._io.call(self._tell, f.WorkersOutdated(outdated))
+        call.departed = self._io.is_quiet and self._express.depart(call)
+        self._io.call(self._open, call)
+        if self._io.loop.is_closed():
+            call.results.end(Ending("cancelled"))  # As in :meth:`open`.
 
     def cancel(self, job: int, *, stopped: bool) -> None:
         """End the job early. Any thread."""
@@ -287,13 +308,13 @@ class Driver:
 
     # --- jobs: the pool's thread -------------------------------------------------------------------------------------
 
-    def _open(self, run: Run) -> None:
-        runs = [run, *(args[0] for args in self._io.following(self._open))]
-        if left := self._express.take(runs):
-            self._runs.open(left)
-        for opened in runs:
-            if opened.spec.stays:
-                self._keep_custom(opened)
+    def _open(self, first: Run | Call) -> None:
+        opened: list[Run | Call] = [first, *(args[0] for args in self._io.following(self._open))]
+        if left := self._express.take(opened):
+            self._runs.open([each if type(each) is Run else cast("Call", each).run() for each in left])
+        for run in opened:
+            if type(run) is Run and run.spec.stays:
+                self._keep_custom(run)
 
     def _keep_custom(self, run: Run) -> None:
         self._customs.add(run.spec.function, run.results, self._custom_dropped, key=run.spec.key)
@@ -357,10 +378,7 @@ class Driver:
         return batch
 
     def _on_results(self, worker: WorkerProxy, frame: frames.Results) -> None:
-        if worker.desk.next is None and (run := self._express.ended(worker, frame)) is not None:
-            run.results.deliver(Segment((0,), frame.seconds, frame.shared, frame.blobs, worker.index))
-            self._pictures.ended(worker, run, (0,), frame.seconds[0])
-            self._endings.finish(run, Ending("done"))
+        if worker.desk.next is None and self._express.takes(worker, frame):
             return
         batch = self._held(worker, frame)
         if worker.desk.next is not None:
@@ -378,6 +396,11 @@ class Driver:
             if run.spec.forget is not None:
                 run.spec.forget(items)
         self._carry_out(orders, later=worker.reading)
+
+    def _finish_call(self, worker: WorkerProxy, run: Run, frame: frames.Results) -> None:
+        run.results.deliver(Segment((0,), frame.seconds, frame.shared, frame.blobs, worker.index))
+        self._pictures.ended(worker, run, (0,), frame.seconds[0])
+        self._endings.finish(run, Ending("done"))
 
     def _on_failed(self, worker: WorkerProxy, frame: frames.Failed) -> None:
         batch = self._held(worker, frame)

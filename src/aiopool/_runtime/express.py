@@ -18,15 +18,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from select import PIPE_BUF
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from aiopool._core import facts as f
 from aiopool._core import frames, wire
 from aiopool._core.items import JobBook
 from aiopool._core.ledger import Ledger
 from aiopool._core.workers import WorkerBook
+from aiopool._runtime.arrivals import Segment
+from aiopool._runtime.calls import Call, Shape
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.runs import Run, Runs
@@ -39,6 +41,10 @@ T = TypeVar("T")
 MOMENT = 0.02
 """So long, in seconds, nothing may be heard of a worker that has calls before the ledger is told."""
 
+ONLY = (0,)
+SHOWN = Shape("", b"", 0, "def", *(cast("Any", None),) * 4)
+"""What calls have in common that are shown: each of these is noted for itself."""
+
 LONGEST = 1e9
 """No call has taken so many seconds."""
 
@@ -48,30 +54,30 @@ class _Sent:
     """A call that a worker has and the ledger does not know of. ``since``: so many lines the worker had said before."""
 
     worker: WorkerProxy
-    run: Run
+    run: Run | Call
     batch: int
-    since: int | None = None
+    since: int
 
 
 @dataclass(slots=True, eq=False)
 class _Line:
     """Calls at one worker: so many are ``out``, and nothing was heard of them since ``at``.
 
-    Those that have ``ended`` took so many ``seconds`` together, of which the ledger does not know yet.
+    Of those that have ``ended``, by what they have in common, the ledger does not know yet: how many they are, and how
+    many seconds they took together.
     """
 
     worker: WorkerProxy
     out: int = 0
     at: float = 0.0
-    ended: int = 0
-    seconds: float = 0.0
+    ended: dict[Shape, tuple[int, float]] = field(default_factory=dict)
 
 
 class Express:
     """Has calls of one kind under way. On the pool's own thread, but for :meth:`depart`.
 
-    ``_door`` stands before the offer and what takes its place. It is held for some microseconds, by a thread that waits
-    for nothing meanwhile.
+    Of calls that are shown it holds the :class:`Run`, of others the :class:`Call` alone. ``_door`` stands before the
+    offer and what takes its place. It is held for some microseconds, by a thread that waits for nothing meanwhile.
     """
 
     def __init__(  # noqa: PLR0917 - each is of a type of its own
@@ -82,25 +88,37 @@ class Express:
         dispatch: Dispatch,
         vitals: Vitals,
         tell: Callable[[Sequence[f.Fact]], object],
+        finish: Callable[[WorkerProxy, Run, frames.Results], object],
+        passed: Callable[[WorkerProxy, Shape, int, float], object],
     ) -> None:
-        """``tell`` takes facts to the ledger, and carries out what it orders."""
+        """``tell`` takes facts to the ledger, and carries out what it orders.
+
+        ``finish`` ends a call that is shown; ``passed`` is told how many others have ended at a worker, and how many
+        seconds they took together.
+        """
         self._loop = loop
         self._ledger = ledger
         self._runs = runs
         self._dispatch = dispatch
         self._vitals = vitals
         self._tell = tell
+        self._finish = finish
+        self._passed = passed
         self._door = threading.Lock()
         self._offer: tuple[WorkerProxy, f.Kind] | None = None
         self._departed: _Sent | None = None
         self._kind: f.Kind = "def"
         self._sent: dict[int, _Sent] = {}
-        self._waiting: deque[Run] = deque()
+        self._waiting: deque[Run | Call] = deque()
         self._lines: dict[int, _Line] = {}
         self._heard: list[_Line] = []
+        self._ended: list[tuple[Call, Segment]] = []
         self._alarm: asyncio.TimerHandle | None = None
-        runs.meet = self.meet
-        runs.at_workers = lambda: [batch for worker in ledger.workers.values() for batch in worker.batches]
+        runs.meet = self.meet_all
+        runs.at_workers = lambda: [
+            *self._sent,
+            *(each for worker in ledger.workers.values() for each in worker.batches),
+        ]
 
     @property
     def is_empty(self) -> bool:
@@ -109,7 +127,7 @@ class Express:
 
     # --- whoever makes a call ----------------------------------------------------------------------------------------
 
-    def depart(self, run: Run) -> bool:
+    def depart(self, run: Run | Call) -> bool:
         """Send this call, if a worker is offered, and the pool's thread has nothing to do that came before. Any thread.
 
         The pool's thread must be told of it afterwards, whatever this raises: Stop may come at any line.
@@ -117,10 +135,10 @@ class Express:
         if (offer := self._offer) is None:
             return False
         worker, kind = offer
-        if run.spec.kind != kind or worker.environment != run.environment.version or worker.link is None:
+        if run.kind != kind or worker.environment != run.environment.version or worker.link is None:
             return False
         sent = _Sent(worker, run, self._runs.new_batch(), since=worker.output.said)
-        data = b"".join(wire.encode(self._dispatch.call_frame(run, sent.batch)))
+        data = b"".join(wire.encode(run.frame(sent.batch)))
         # Closed by this very thread, it is a finaliser that makes a call in the middle of another one.
         if len(data) > PIPE_BUF or self._door.locked():
             return False
@@ -140,23 +158,24 @@ class Express:
 
     # --- the pool's thread -------------------------------------------------------------------------------------------
 
-    def take(self, runs: Sequence[Run]) -> Sequence[Run]:
+    def take(self, runs: Sequence[Run | Call]) -> Sequence[Run | Call]:
         """Take these calls, if there are workers that have nothing else to do. What is left of them."""
         self._withdraw()
-        self.meet()
+        self._meet()
         left = [run for run in runs if not run.departed]
         if left and self._finds_workers_for(left):
-            self._runs.hold(left)
+            shown = [run for run in left if isinstance(run, Run)]
+            self._runs.hold(shown)
             self._waiting.extend(left)
             self._send()
-            self._runs.show(left)
+            self._runs.show(shown)
             return ()
         return left
 
-    def _finds_workers_for(self, runs: Sequence[Run]) -> bool:
+    def _finds_workers_for(self, runs: Sequence[Run | Call]) -> bool:
         """Whether these are calls, like those under way, and have as many workers as the ledger would find for them."""
-        kind = runs[0].spec.kind
-        if not all(run.is_call and run.spec.kind == kind for run in runs) or not (self.is_empty or kind == self._kind):
+        kind = runs[0].kind
+        if not all(run.is_call and run.kind == kind for run in runs) or not (self.is_empty or kind == self._kind):
             return False
         wanted = min(self._ledger.size, len(self._sent) + len(self._waiting) + len(runs))
         numbers = self._ledger.takers(kind, wanted)
@@ -168,16 +187,35 @@ class Express:
                 self._lines[number] = _Line(self._dispatch.worker(number))
         return True
 
-    def meet(self) -> None:
+    def _meet(self) -> None:
         """Know the call that somebody has sent."""
         if (sent := self._departed) is None:
             return
         self._departed = None
         worker, run = sent.worker, sent.run
-        self._kind = run.spec.kind
-        self._runs.hold((run,))
+        self._kind = run.kind
+        if isinstance(run, Run):
+            self._runs.hold((run,))
         self._note_sent(self._lines.setdefault(worker.id, _Line(worker)), sent)
-        self._runs.show((run,))
+        self._vitals.begin(worker)
+        if isinstance(run, Run):
+            self._runs.show((run,))
+
+    def meet_all(self) -> None:
+        """Have all of them held as jobs: somebody looks for one."""
+        self._meet()
+        for sent in self._sent.values():
+            if isinstance(sent.run, Call):
+                sent.run = run = sent.run.run()
+                self._runs.hold((run,))
+                self._dispatch.begin(sent.worker, run, sent.since)
+                self._runs.show((run,))
+        waiting = list(self._waiting)
+        for at, each in enumerate(waiting):
+            if isinstance(each, Call):
+                self._waiting[at] = run = each.run()
+                self._runs.hold((run,))
+                self._runs.show((run,))
 
     def _send(self) -> None:
         """Give every worker a part of those that wait, as far as it has room for them."""
@@ -192,10 +230,11 @@ class Express:
             for _ in range(count):
                 run = self._waiting.popleft()
                 sent = _Sent(worker, run, self._runs.new_batch(), worker.output.said)
-                self._dispatch.send_environment(worker, run)
+                self._dispatch.send_environment(worker, run.environment)
                 self._note_sent(line, sent)
-                worker.send(self._dispatch.call_frame(run, sent.batch))
+                worker.send(run.frame(sent.batch))
             if count:
+                self._vitals.begin(worker)
                 worker.flush()
 
     def _note_sent(self, line: _Line, sent: _Sent) -> None:
@@ -205,48 +244,72 @@ class Express:
             if self._alarm is None:
                 self._alarm = self._loop.call_later(MOMENT, self._look)
         line.out += 1
-        self._dispatch.begin(line.worker, sent.run, sent.since)
+        if isinstance(sent.run, Run):
+            self._dispatch.begin(line.worker, sent.run, sent.since)
 
-    def ended(self, worker: WorkerProxy, frame: frames.Results) -> Run | None:
-        """The call under way of which this is the value."""
-        self.meet()
+    def takes(self, worker: WorkerProxy, frame: frames.Results) -> bool:
+        """Whether this was the value of a call under way, which has ended with it."""
+        self._meet()
         sent, positions, seconds = self._sent.get(frame.batch), frame.positions, frame.seconds
         if sent is None or sent.worker is not worker or sent.run.id != frame.job:
-            return None
+            return False
         if len(positions) != 1 or positions[0] != 0 or not 0 <= seconds[0] <= LONGEST:
-            return None
+            return False
+        # What it has printed must not come after its end. To whoever shows it the call is a job.
+        worker.drain_before()
+        if worker.output.is_amid:
+            self.settle()
+        if frame.batch not in self._sent:
+            return False
         del self._sent[frame.batch]
         line = self._lines[worker.id]
         if not line.ended:
             self._heard.append(line)
         line.out -= 1
-        line.ended += 1
-        line.seconds += seconds[0]
-        return sent.run
+        run = sent.run
+        shape = run.shape if isinstance(run, Call) else SHOWN
+        count, took = line.ended.get(shape, (0, 0.0))
+        line.ended[shape] = count + 1, took + seconds[0]
+        if isinstance(run, Run):
+            self._finish(worker, run, frame)
+        else:
+            self._ended.append((run, Segment(ONLY, seconds, frame.shared, frame.blobs, worker.index)))
+        return True
 
     def go_on(self) -> None:
         """Workers have been heard: send more, or offer one that has nothing to do.
 
         As nothing was told since it got its call, the next one may be sent there by whoever makes it.
         """
-        if not self._heard:
-            return
-        heard = self._note_ended()
-        if self._waiting:
-            self._send()
-        elif not self._sent:
-            self._lines = {}
-            if not heard.worker.is_busy:
-                with self._door:
-                    self._offer = heard.worker, self._kind
+        if self._heard:
+            heard = self._note_ended()
+            if self._waiting:
+                self._send()
+            elif not self._sent:
+                self._lines = {}
+                if not heard.worker.is_busy:
+                    with self._door:
+                        self._offer = heard.worker, self._kind
+        if self._ended:
+            # Last, for who is told takes the processor from this thread.
+            ended, self._ended = self._ended, []
+            now = time.monotonic()
+            for call, segment in ended:
+                call.end(segment, now)
 
     def _note_ended(self) -> _Line:
         """Have the ledger note those that are over; the worker that was heard last."""
         now = time.monotonic()
-        for line in self._heard:
-            self._ledger.passed(line.worker.id, self._kind, line.ended, line.seconds, now)
-            line.at, line.ended, line.seconds = now, 0, 0.0
         heard, self._heard = self._heard, []
+        for line in heard:
+            ended, line.ended, line.at = line.ended, {}, now
+            count, seconds = 0, 0.0
+            for shape, (some, took) in ended.items():
+                count += some
+                seconds += took
+                if shape is not SHOWN:
+                    self._passed(line.worker, shape, some, took)
+            self._ledger.passed(line.worker.id, self._kind, count, seconds, now)
         return heard[-1]
 
     def _withdraw(self) -> None:
@@ -258,15 +321,17 @@ class Express:
     def settle(self) -> None:
         """Let the ledger know of the calls that are under way, as somebody is about to ask it."""
         self._withdraw()
-        self.meet()
+        self.meet_all()
         if self._heard:
             self._note_ended()
         sent, self._sent = self._sent, {}
         waiting, self._waiting = self._waiting, deque()
         self._lines = {}
         if sent or waiting:
-            facts = [f.Departed(each.run.opened, each.worker.id, each.batch) for each in sent.values()]
-            self._tell([*facts, *self._runs.register(waiting)])
+            facts: list[f.Fact] = [
+                f.Departed(cast("Run", each.run).opened, each.worker.id, each.batch) for each in sent.values()
+            ]
+            self._tell([*facts, *self._runs.register(cast("Sequence[Run]", waiting))])
             for each in sent.values():
                 # A look in between has seen a worker without items.
                 self._vitals.begin(each.worker)

@@ -183,7 +183,7 @@ class Output:
 
     def end_line(self, *, dead: bool) -> list[Event]:
         """What there is of lines that have not ended; of a dead worker not what was held back of its crash."""
-        if not dead and not self._is_amid:
+        if not dead and not self.is_amid:
             return []
         rest = self._parser.end() if dead else b""
         events = self._take_raw(rest) if rest else []
@@ -197,7 +197,7 @@ class Output:
         return events
 
     @property
-    def _is_amid(self) -> bool:
+    def is_amid(self) -> bool:
         """Whether there is anything of a line that has not ended, or held back."""
         return self._raw.pending or self._shown.holds or any(map(_is_pending, self._own.streams.values()))
 

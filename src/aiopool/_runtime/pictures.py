@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from aiopool._runtime.calls import Shape
 from aiopool._runtime.express import Looked
 from aiopool._runtime.labelling import Labeller
 from aiopool._runtime.proxy import WorkerProxy
@@ -54,6 +55,7 @@ class Pictures:
 
     def glance(self) -> PoolSnapshot:
         """The pool now, with calls of one function counted: taken ten times a second, of however many calls."""
+        self._runs.meet()
         few = [run for calls in self._runs.calls.values() if len(calls) == 1 for run in calls.values()]
         runs = sorted([*self._runs.maps.values(), *few], key=lambda run: run.id)
         return self._pool(runs, [(name, calls) for name, calls in self._runs.calls.items() if len(calls) > 1])
@@ -166,5 +168,21 @@ class Pictures:
             count=len(items),
             failed=failed,
             seconds=min(max(0.0, seconds), now),
+            now=now,
+        )
+
+    def passed(self, worker: WorkerProxy, shape: Shape, count: int, seconds: float) -> None:
+        """Calls of one function have ended at a worker one after another, which took so many seconds until now."""
+        worker.items_ended()
+        now = time.monotonic()
+        self._timeline.add(
+            worker.index,
+            0,
+            shape.name,
+            of_call=True,
+            item=0,
+            count=count,
+            failed=0,
+            seconds=min(seconds, now),
             now=now,
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from aiopool import _payload
 from aiopool._core import facts as f
+from aiopool._core import frames
 from aiopool._payload.puts import Stored
 from aiopool._runtime.budget import Budget
 from aiopool._runtime.environment import Snapshot
@@ -139,8 +140,17 @@ class Run:
         self.budget = Budget() if self.feeder is not None else None
         if self.spec.single:
             ((_, encoded),) = self.spec.brought
-            elsewhere = encoded.in_pages or encoded.refs or self.spec.refs
-            self.is_call = not elsewhere and len(encoded.blobs) == 1 and type(encoded.blobs[0]) is bytes
+            self.is_call = not self.spec.refs and encoded.only is not None
+
+    @property
+    def kind(self) -> f.Kind:
+        """Which items it has."""
+        return self.spec.kind
+
+    def frame(self, batch: int) -> frames.Call:
+        """All that a worker needs of a call. Any thread."""
+        spec = self.spec
+        return frames.Call(self.id, batch, spec.flags, spec.function, spec.brought[0][1].only or b"")
 
     @property
     def opened(self) -> f.JobOpened:
@@ -191,8 +201,8 @@ class Run:
 class Runs:
     """Holds the jobs, hands their batches over, and shows them. ``tell(*facts)`` takes facts to the ledger.
 
-    ``meet`` sees to it that a call is held here that has been sent in another thread, just now; ``at_workers`` tells
-    the numbers of the batches that workers hold.
+    ``meet`` sees to it that all calls are held here, of which most end without that; ``at_workers`` tells the numbers
+    of the batches that workers hold.
     ``maps`` are all but calls by ``submit``. Of those there may be tens of thousands: they are in ``calls``, by the
     name of their function, in the order in which they began.
     """
@@ -239,6 +249,7 @@ class Runs:
 
     def calls_of(self, name: str) -> list[int]:
         """The numbers of the calls of that function."""
+        self.meet()
         return list(self.calls.get(name, ()))
 
     def open(self, runs: Sequence[Run]) -> None:

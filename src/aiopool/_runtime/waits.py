@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from aiopool._runtime.results import Results
-from aiopool._runtime.waiters import TICK, LoopWaiter, ThreadWaiter
+from aiopool._runtime.waiters import TICK, LoopWaiter, ThreadWaiter, Waiter
 
-__all__ = ["Interrupt", "Look", "Step", "wait_in_thread", "wait_on_loop", "watch_waits"]
+__all__ = ["Awaited", "Interrupt", "Look", "Step", "wait_in_thread", "wait_on_loop", "watch_waits"]
 
 
 class Step(enum.Enum):
@@ -27,19 +26,30 @@ class Step(enum.Enum):
 
 Look = Callable[[], Step]
 
-_watches: list[Callable[[Results], Callable[[], object] | None]] = []
+
+class Awaited(Protocol):
+    """What somebody waits for: the results of a job, or a call."""
+
+    def add(self, waiter: Waiter) -> bool:
+        """Have this one told; look after this, not before. False: it has ended, nobody will be told."""
+
+    def discard(self, waiter: Waiter) -> None:
+        """Tell this one no more."""
 
 
-def watch_waits(watch: Callable[[Results], Callable[[], object] | None]) -> None:
+_watches: list[Callable[[Awaited], Callable[[], object] | None]] = []
+
+
+def watch_waits(watch: Callable[[Awaited], Callable[[], object] | None]) -> None:
     """Have ``watch(results)`` called where somebody begins to wait; what it returns is called when that is over."""
     _watches.append(watch)
 
 
-def _over(results: Results) -> Callable[[], object] | None:
+def _over(results: Awaited) -> Callable[[], object] | None:
     return _watches[-1](results) if _watches else None
 
 
-async def wait_on_loop(results: Results, wants: int, look: Look, seconds: float | None = None) -> bool:
+async def wait_on_loop(results: Awaited, wants: int, look: Look, seconds: float | None = None) -> bool:
     """Wait until the look finds what it looks for. False: the time is up.
 
     After the look that found it nothing is awaited any more, so that a cancel cannot come between it and the caller.
@@ -73,7 +83,7 @@ async def wait_on_loop(results: Results, wants: int, look: Look, seconds: float 
 
 
 def wait_in_thread(
-    results: Results,
+    results: Awaited,
     wants: int,
     look: Look,
     seconds: float | None,
