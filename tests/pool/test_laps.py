@@ -19,7 +19,8 @@ from aiopool import ItemExited, Pool, current_item, inside, pmap, report
 from aiopool._core import frames, policy
 from aiopool._worker.laps import Place, run_in_a_row
 from aiopool._worker.outbox import Run
-from aiopool._worker.work import BatchRun, Stretch
+from aiopool._worker.stretches import Stretch
+from aiopool._worker.work import BatchRun
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import still_works
 

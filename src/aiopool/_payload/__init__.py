@@ -1,8 +1,9 @@
 """The only room that knows cloudpickle: functions, arguments, results, errors and source lines, as bytes and back.
 
 The kernel uses ``dump_function``, ``dump_items``, ``dump_plain_call``, ``load_value``, ``load_shared``, ``load_error``
-and ``parted``; a worker uses ``load_job``, ``load_function``, ``may_retry``, ``load_shared``, ``load_item``,
-``dump_value``, ``dump_shared`` and ``dump_error``. What a fresh worker does without is loaded when it is first used.
+and ``parted``; a worker uses ``load_job``, ``load_call``, ``load_function``, ``may_retry``, ``load_shared``,
+``load_item``, ``dump_value``, ``dump_shared`` and ``dump_error``. What a fresh worker does without is loaded when it is
+first used.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiopool._payload.loading import (
     PLAIN_TYPES,
     dump_shared,
+    load_call,
     load_function,
     load_item,
     load_job,
@@ -40,6 +42,7 @@ __all__ = [
     "dump_plain_call",
     "dump_shared",
     "dump_value",
+    "load_call",
     "load_error",
     "load_function",
     "load_item",

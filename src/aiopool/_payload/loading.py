@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
+import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from aiopool._payload.known import parts_of
 from aiopool._payload.parcels import Parcel
@@ -20,6 +22,7 @@ __all__ = [
     "Classes",
     "dump_shared",
     "is_simple",
+    "load_call",
     "load_function",
     "load_item",
     "load_job",
@@ -37,12 +40,34 @@ FEW = 16
 _NEVER_RETRIED = (NameError, ImportError, SyntaxError, NotPicklable)
 """What fails once fails every time: the code itself is at fault."""
 
+_named: tuple[bytes, Any] = b"", pickle.loads
+"""The function of a module that the last call had, and how it came."""
+
 _mro = type.__dict__["__mro__"]  # The plain descriptor: a metaclass may have its own ideas.
 
 
 def load_function(data: bytes) -> Callable[..., Any]:
     """Make the function in a worker, with its globals, classes and source lines."""
     return load_job(data)[0]
+
+
+def load_call(data: bytes) -> Callable[..., Any]:
+    """The function of a call, of which thousands may follow each other.
+
+    One of a module travels as its name: as long as it bears that it need not be looked up again.
+    """
+    global _named  # noqa: PLW0603
+    known, fn = _named
+    if known != data or not _bears_its_name(fn):
+        fn = load_job(data)[0]
+        if type(fn) is types.FunctionType and _bears_its_name(fn):
+            _named = data, fn
+    return cast("Callable[..., Any]", fn)
+
+
+def _bears_its_name(fn: Any) -> bool:
+    module = sys.modules.get(fn.__module__)
+    return isinstance(module, types.ModuleType) and vars(module).get(fn.__name__) is fn
 
 
 def load_job(data: bytes) -> tuple[Callable[..., Any], Classes]:

@@ -14,19 +14,19 @@ from typing import Any, cast
 
 from aiopool._core import facts as f
 from aiopool._core import frames
-from aiopool._core.items import BatchBook
 from aiopool._core.ledger import Ledger
 from aiopool._runtime import environment
-from aiopool._runtime.arrivals import Segment
 from aiopool._runtime.calls import Call
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
-from aiopool._runtime.express import Express, Looked
+from aiopool._runtime.express import Express
 from aiopool._runtime.feeder import Feeder
+from aiopool._runtime.hearing import Hearing
 from aiopool._runtime.inlet import Inlet
 from aiopool._runtime.inquiry import Inquiry
 from aiopool._runtime.labelling import Labeller
 from aiopool._runtime.lending import Lending
+from aiopool._runtime.looked import Looked
 from aiopool._runtime.modules import Modules
 from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.proxy import WorkerProxy
@@ -40,7 +40,7 @@ from aiopool._runtime.views import Views
 from aiopool._runtime.vitals import Vitals
 from aiopool._runtime.voices import Voices
 from aiopool.engines.base import Engine
-from aiopool.errors import AiopoolError, FrameError, InternalError
+from aiopool.errors import AiopoolError, InternalError
 from aiopool.options import PoolOptions
 from aiopool.stacks import Stacks
 from aiopool.surfaces import View
@@ -125,8 +125,8 @@ class Driver:
             self._dispatch,
             self._vitals,
             self._tell_the_ledger,
-            self._finish_call,
-            self._pictures.passed,
+            self._endings,
+            self._pictures,
         )
         self._failing = False
         self._alarm: Any = None
@@ -152,25 +152,22 @@ class Driver:
             f.WakeAt: self._wake_at,
         }
 
-        self._hearing: dict[type, Callable[[WorkerProxy, Any], None]] = {
-            frames.Ready: self._on_ready,
-            frames.StartFailed: self._on_start_failed,
-            frames.Results: self._on_results,
-            frames.Failed: self._on_failed,
-            frames.HandedBack: lambda worker, frame: self._tell(
-                f.Returned(worker.id, frame.job, frame.batches, frame.positions)
-            ),
-            frames.Dropped: lambda worker, frame: self._tell(f.Cleared(worker.id, frame.job)),
-            frames.Held: lambda worker, frame: self._tell(f.CancelHeld(worker.id, frame.job)),
-            frames.Overdue: lambda worker, frame: self._tell(f.ItemOverdue(worker.id, frame.batch, frame.position)),
-            frames.Modules: lambda worker, frame: self._modules.note(worker.id, bytes(frame.data)),
-            frames.Pong: self._vitals.answered,
-            frames.Turned: self._vitals.turned,
-            frames.Stacks: self.inquiry.take,
-            frames.Lent: lambda worker, frame: worker.desk.expect(frame),
-            frames.GivenBack: lambda worker, frame: worker.desk.take_back(frame),
-            frames.Reported: WorkerProxy.take_report,
-        }
+        self._hearing = Hearing(
+            self._ledger,
+            self._runs,
+            self._express,
+            self._endings,
+            self._pictures,
+            self._vitals,
+            self._starts,
+            tell=self._tell,
+            carry_out=self._carry_out,
+            chance=self._chance,
+            others={
+                frames.Modules: lambda worker, frame: self._modules.note(worker.id, bytes(frame.data)),
+                frames.Stacks: self.inquiry.take,
+            },
+        )
 
     # --- any thread ------------------------------------------------------------------------------------------------
 
@@ -338,7 +335,9 @@ class Driver:
         self._starts.line_up(self._new_proxy(order.worker, order.index), self._ledger.size)
 
     def _new_proxy(self, number: int, index: int) -> WorkerProxy:
-        proxy = self._workers[number] = WorkerProxy(number, index, self._on_frame, self._on_death, self._voices.take)
+        proxy = self._workers[number] = WorkerProxy(
+            number, index, self._hearing.hear, self._on_death, self._voices.take
+        )
         proxy.desk = self.lending.desk(proxy)
         proxy.on_read = self._go_on
         return proxy
@@ -351,82 +350,6 @@ class Driver:
         worker.flush()
         worker.hang_up()
         self._io.loop.call_later(PART_SECONDS, worker.give_no_more_time)
-
-    def _on_frame(self, worker: WorkerProxy, frame: frames.Frame) -> None:
-        heard = self._hearing.get(type(frame))
-        if heard is None:
-            raise FrameError(f"a worker does not send {type(frame).__name__}")
-        heard(worker, frame)
-        if worker.desk.known.used and (book := self._ledger.workers.get(worker.id)) is not None:
-            worker.desk.known.look(book.batches)
-
-    def _on_ready(self, worker: WorkerProxy, _: frames.Ready) -> None:
-        if self._vitals.starts_within_limit(worker):
-            self._endings.started(worker)
-        self._starts.ended(worker)
-        self._tell(f.WorkerReady(worker.id))
-
-    def _on_start_failed(self, worker: WorkerProxy, frame: frames.StartFailed) -> None:
-        self._tell(f.WorkerBroken(worker.id, hopeless=self._starts.failed(worker, bytes(frame.error))))
-
-    def _held(self, worker: WorkerProxy, frame: frames.Results | frames.Failed) -> BatchBook:
-        """The batch that a frame is about; FrameError where the worker holds none such."""
-        self._express.settle()
-        batch = self._ledger.batch(worker.id, frame.batch)
-        if batch.job.id != frame.job:
-            raise FrameError(f"batch {frame.batch} is not of job {frame.job}")
-        return batch
-
-    def _on_results(self, worker: WorkerProxy, frame: frames.Results) -> None:
-        if worker.desk.next is None and self._express.takes(worker, frame):
-            return
-        batch = self._held(worker, frame)
-        if worker.desk.next is not None:
-            worker.desk.unpack(frame)
-        run = self._runs.get(batch.job.id)
-        took = frame.took
-        orders = self._ledger.tell(f.Finished(worker.id, frame.batch, frame.positions, took), time.monotonic())
-        if run is not None:
-            items = batch.indices(frame.positions)
-            segment = Segment(items, frame.seconds, frame.shared, frame.blobs, worker.index, batch.attempt)
-            run.results.deliver(segment)
-            # Functions come one after another, coroutines run side by side, where they have to wait.
-            in_a_row = batch.job.kind == "def" or type(frame.seconds) is frames.InARow
-            self._pictures.ended(worker, run, items, took if in_a_row else max(frame.seconds))
-            if run.spec.forget is not None:
-                run.spec.forget(items)
-        self._carry_out(orders, later=worker.reading)
-
-    def _finish_call(self, worker: WorkerProxy, run: Run, frame: frames.Results) -> None:
-        run.results.deliver(Segment((0,), frame.seconds, frame.shared, frame.blobs, worker.index))
-        self._pictures.ended(worker, run, (0,), frame.seconds[0])
-        self._endings.finish(run, Ending("done"))
-
-    def _on_failed(self, worker: WorkerProxy, frame: frames.Failed) -> None:
-        batch = self._held(worker, frame)
-        run = self._runs.get(frame.job)
-        worker.drain_output()  # What it has printed is a part of its failure.
-        # The ledger says whether this was the item's last attempt; only then is the error wanted.
-        self._endings.failed = worker, frame
-        try:
-            self._tell(
-                f.ItemFailed(
-                    worker.id,
-                    frame.batch,
-                    frame.position,
-                    frame.seconds,
-                    may_retry=bool(frame.flags & frames.Failed.MAY_RETRY),
-                    timed_out=bool(frame.flags & frames.Failed.TIMED_OUT),
-                    after=frame.after if frame.after >= 0 else None,
-                    chance=self._chance(),
-                )
-            )
-        finally:
-            self._endings.failed = None
-        if run is not None:  # Only now it is known that there is such an item.
-            item = (batch.items[frame.position],)
-            self._pictures.ended(worker, run, item, frame.seconds, failed=1)
-            worker.output.forget(frame.job, batch.items[frame.position])
 
     def _on_death(self, worker: WorkerProxy) -> None:
         try:

@@ -17,26 +17,25 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from select import PIPE_BUF
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, cast
 
 from aiopool._core import facts as f
 from aiopool._core import frames, wire
-from aiopool._core.items import JobBook
 from aiopool._core.ledger import Ledger
-from aiopool._core.workers import WorkerBook
 from aiopool._runtime.arrivals import Segment
 from aiopool._runtime.calls import Call, Shape
 from aiopool._runtime.dispatch import Dispatch
+from aiopool._runtime.endings import Endings
+from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.proxy import WorkerProxy
+from aiopool._runtime.results import Ending
 from aiopool._runtime.runs import Run, Runs
 from aiopool._runtime.vitals import Vitals
 
-__all__ = ["Express", "Looked"]
-
-T = TypeVar("T")
+__all__ = ["Express"]
 
 MOMENT = 0.02
 """So long, in seconds, nothing may be heard of a worker that has calls before the ledger is told."""
@@ -88,22 +87,18 @@ class Express:
         dispatch: Dispatch,
         vitals: Vitals,
         tell: Callable[[Sequence[f.Fact]], object],
-        finish: Callable[[WorkerProxy, Run, frames.Results], object],
-        passed: Callable[[WorkerProxy, Shape, int, float], object],
+        endings: Endings,
+        pictures: Pictures,
     ) -> None:
-        """``tell`` takes facts to the ledger, and carries out what it orders.
-
-        ``finish`` ends a call that is shown; ``passed`` is told how many others have ended at a worker, and how many
-        seconds they took together.
-        """
+        """``tell`` takes facts to the ledger, and carries out what it orders."""
         self._loop = loop
         self._ledger = ledger
         self._runs = runs
         self._dispatch = dispatch
         self._vitals = vitals
         self._tell = tell
-        self._finish = finish
-        self._passed = passed
+        self._endings = endings
+        self._pictures = pictures
         self._door = threading.Lock()
         self._offer: tuple[WorkerProxy, f.Kind] | None = None
         self._departed: _Sent | None = None
@@ -270,10 +265,13 @@ class Express:
         shape = run.shape if isinstance(run, Call) else SHOWN
         count, took = line.ended.get(shape, (0, 0.0))
         line.ended[shape] = count + 1, took + seconds[0]
-        if isinstance(run, Run):
-            self._finish(worker, run, frame)
+        segment = Segment(ONLY, seconds, frame.shared, frame.blobs, worker.index)
+        if isinstance(run, Call):
+            self._ended.append((run, segment))
         else:
-            self._ended.append((run, Segment(ONLY, seconds, frame.shared, frame.blobs, worker.index)))
+            run.results.deliver(segment)
+            self._pictures.ended(worker, run, ONLY, seconds[0])
+            self._endings.finish(run, Ending("done"))
         return True
 
     def go_on(self) -> None:
@@ -308,7 +306,7 @@ class Express:
                 count += some
                 seconds += took
                 if shape is not SHOWN:
-                    self._passed(line.worker, shape, some, took)
+                    self._pictures.passed(line.worker, shape, some, took)
             self._ledger.passed(line.worker.id, self._kind, count, seconds, now)
         return heard[-1]
 
@@ -359,42 +357,3 @@ class Express:
 
 def _out(line: _Line) -> int:
     return line.out
-
-
-class Looked:
-    """The ledger for those who look at it: they see what is under way, too."""
-
-    def __init__(self, ledger: Ledger, settle: Callable[[], object]) -> None:
-        self._ledger = ledger
-        self.jobs: Mapping[int, JobBook] = _Settled(ledger.jobs, settle)
-        self.workers: Mapping[int, WorkerBook] = _Settled(ledger.workers, settle)
-
-    @property
-    def size(self) -> int:
-        """How many workers there may be."""
-        return self._ledger.size
-
-    @property
-    def state(self) -> Literal["open", "closing", "closed"]:
-        """Whether the pool takes jobs."""
-        return self._ledger.state
-
-
-class _Settled(Mapping[int, T]):
-    """Books that are settled before they are opened."""
-
-    def __init__(self, books: Mapping[int, T], settle: Callable[[], object]) -> None:
-        self._books = books
-        self._settle = settle
-
-    def __getitem__(self, number: int) -> T:
-        self._settle()
-        return self._books[number]
-
-    def __iter__(self) -> Iterator[int]:
-        self._settle()
-        return iter(self._books)
-
-    def __len__(self) -> int:
-        self._settle()
-        return len(self._books)

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiopool._runtime.calls import Shape
-from aiopool._runtime.express import Looked
 from aiopool._runtime.labelling import Labeller
+from aiopool._runtime.looked import Looked
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.runs import Run, Runs
 from aiopool._runtime.timeline import Timeline

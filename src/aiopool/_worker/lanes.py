@@ -26,7 +26,8 @@ from aiopool._worker.laps import Left, Place
 from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox, Run
 from aiopool._worker.showing import end_figures
-from aiopool._worker.work import Cursor, Entry, JobRun, Stepped, Stretch
+from aiopool._worker.stretches import Stretch
+from aiopool._worker.work import Cursor, Entry, JobRun, Stepped
 from aiopool._worker.work import Host as JobHost
 
 T = TypeVar("T")

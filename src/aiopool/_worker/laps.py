@@ -27,7 +27,8 @@ from aiopool import _payload, inside
 from aiopool._core import frames
 from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox, Run
-from aiopool._worker.work import BatchRun, Cursor, JobRun, Stepped, Stretch
+from aiopool._worker.stretches import Stretch
+from aiopool._worker.work import BatchRun, Cursor, JobRun, Stepped
 
 _PLAIN: frozenset[type] = _payload.PLAIN_TYPES
 

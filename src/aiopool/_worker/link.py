@@ -29,9 +29,6 @@ READ_SIZE = 1 << 20
 FIRST_READ = 1 << 16
 """So much is read at first: for more the system is asked for memory, and gets it back, which takes 50 us each time."""
 
-ONLY = range(1)
-"""The index of the only item of a job."""
-
 FLUSH_SECONDS = 0.02
 INTERRUPT_SECONDS = 0.05
 LONGEST_SECONDS = 86400.0
@@ -52,6 +49,7 @@ class Link(threading.Thread):
         puts = Puts(shared, runner.calls)
         self._parser = wire.Parser()
         self._read_size = FIRST_READ
+        self._expecting = False
         self._flush_at = inf
         self._interrupt_at = inf
         self._asked: deque[frames.AskStacks] = deque()
@@ -157,6 +155,7 @@ class Link(threading.Thread):
             return True
         # What fills it is a part of more, which is taken in one go.
         self._read_size = READ_SIZE if len(data) >= FIRST_READ else FIRST_READ
+        self._expecting = False
         for frame in self._parser.feed(data):
             handle = self._handlers.get(type(frame))
             if handle is None:
@@ -169,8 +168,13 @@ class Link(threading.Thread):
         self._runner.know(frame)
 
     def _take_call(self, frame: frames.Call) -> None:
-        self._know(frames.Function(frame.job, frame.flags, b"", frame.function))
-        self._add(frames.Batch(frame.job, frame.batch, 1, 1, ONLY, b"", [frame.arguments]))
+        if not self._expecting:
+            # Of calls that were read together the first says it for all.
+            self._expecting = True
+            self._modules.expect(monotonic())
+        job = self._runner.know(frames.Function(frame.job, frame.flags, b"", frame.function))
+        job.add_call(frame)
+        self._runner.serve(job)
 
     def _tell_stacks(self, frame: frames.AskStacks) -> None:
         self._asked.append(frame)

@@ -68,7 +68,7 @@ def main(
         pipes.send(frame)
 
     surroundings = Surroundings()
-    runner = Runner(send, pipes.wake, MarkPage(marks), pipes.when_written, prints)
+    runner = Runner(send, pipes.wake, MarkPage(marks), pipes.until_written, prints)
     dump.allow(marks)
     os.close(marks)
     Link(pipes, runner, surroundings, modules, shared).start()

@@ -254,6 +254,11 @@ class Outbox:
         """Send everything that has ended. Any thread."""
         with self._flushing:
             self._flushed = perf_counter()
+            if len(self._done) == 1 and self._run is None:
+                # A call, mostly.
+                only = self._done.popleft()
+                self._send(_results(only[0], only[1], (only,)))
+                return
             done = [self._done.popleft() for _ in range(len(self._done))]
             if self._run is not None:
                 done += self._run.taken()

@@ -65,13 +65,15 @@ class Pipes:
         if not waiting and self._backlog:
             self.wake()
 
-    def when_written(self, do: Callable[[], object]) -> None:
-        """Do something once all that was sent is in the pipe, where it outlives this process. Any thread."""
-        with self._lock:
-            if self._backlog:
-                self._unwritten.append(do)
-                return
-        do()
+    def until_written(self, begin: Callable[[], Callable[[], object]]) -> None:
+        """Begin something unless all that was sent is in the pipe, where it outlives this process.
+
+        What that returns is called when it is. Any thread.
+        """
+        if self._backlog:
+            with self._lock:
+                if self._backlog:
+                    self._unwritten.append(begin())
 
     def flush(self) -> None:
         """Send what waits, as far as there is room. For the link thread."""

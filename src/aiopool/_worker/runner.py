@@ -37,10 +37,9 @@ CANCEL_SIGNAL = signal.SIGURG
 
 
 class Runner:
-    """Runs items.
+    """Runs items. ``stepping`` is the one that the main thread is inside of; the link thread reads it.
 
-    ``stepping`` is the item that the main thread is inside of, and ``began`` when that began, where it is a ``def``, or
-    the lap that it is in, some ms before; the link thread reads them.
+    ``began`` is when that began, where it is a ``def``, or the lap that it is in, some ms before.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Runner:
         send: Callable[[frames.Frame], None],
         wake: Callable[[], None],
         marks: MarkPage,
-        when_written: Callable[[Callable[[], object]], None],
+        until_written: Callable[[Callable[[], Callable[[], object]]], None],
         prints: Prints,
     ) -> None:
         self.calls = LoopOnDemand()
@@ -66,7 +65,7 @@ class Runner:
         self.closing = False
         self._send = send
         self._wake = wake
-        self._when_written = when_written
+        self._until_written = until_written
         self._prints = prints
         self._main = threading.get_ident()
         self._turns: deque[JobRun] = deque()
@@ -103,9 +102,10 @@ class Runner:
 
     # --- called by the link thread -----------------------------------------------------------------------------
 
-    def know(self, frame: frames.Function) -> None:
+    def know(self, frame: frames.Function) -> JobRun:
         """A job's function has come; its items follow."""
-        self.jobs[frame.job] = JobRun(frame, self)
+        job = self.jobs[frame.job] = JobRun(frame, self)
+        return job
 
     def add(self, frame: frames.Batch) -> None:
         """Queue a batch and wake the main thread."""
@@ -244,9 +244,13 @@ class Runner:
 
     def _mark_until_written(self, entry: Stepped) -> None:
         """An item that may not be begun twice has ended: until that is in the pipe, it dies with this process."""
-        slot = self.marks.take()
-        self.marks.slots[slot] = entry.code
-        self._when_written(lambda: self.marks.give(slot))
+
+        def mark() -> Callable[[], object]:
+            slot = self.marks.take()
+            self.marks.slots[slot] = entry.code
+            return lambda: self.marks.give(slot)
+
+        self._until_written(mark)
 
     # --- coroutines ------------------------------------------------------------------------------------------------
 

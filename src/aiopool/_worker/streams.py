@@ -42,7 +42,8 @@ class Streams:
             return
         for fd, kept in self._kept.items():
             try:
-                os.fstat(fd)
+                # To ask for that keeps the GIL, which the link thread would take for a while.
+                os.get_blocking(fd)
             except OSError:
                 # The one that was kept may be closed as well.
                 with suppress(OSError):

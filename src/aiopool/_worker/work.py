@@ -16,6 +16,7 @@ from aiopool._core import frames
 from aiopool._worker import plain
 from aiopool._worker.clock import Clock
 from aiopool._worker.reports import Reports
+from aiopool._worker.stretches import Stretch
 from aiopool.errors import FrameError
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class Host(Protocol):
     def serve(self, job: JobRun) -> None:
         """Something of it waits to be run. Any thread."""
 
+
+ONLY = range(1)
+"""The index of the only item of a job."""
+
+OWN = [True]
+"""It has a pickle of its own."""
 
 OVER: Any = object()
 """In the place of the payload of an item that has ended."""
@@ -228,36 +235,6 @@ class Cursor:
 Stepped = Entry | Cursor
 
 
-class Stretch:
-    """Items of a batch, one behind the other, that have not started.
-
-    The main thread takes one by one: ``steps`` gives it the low half of the mark, and the payload, of a plain batch.
-    ``position`` is that of the next one, where it has not begun to. Any thread may cut off what it has not taken. One
-    iterator gives to both, each payload once, so an item is either started or cut off, never both.
-    """
-
-    __slots__ = ("_rest", "batch", "end", "position", "steps")
-
-    def __init__(self, batch: BatchRun, position: int, payloads: list[Any] | range) -> None:
-        self.batch = batch
-        self.position = position
-        self.end = position + len(payloads)
-        self._rest = iter(payloads)
-        self.steps = enumerate(self._rest, position + 1)
-
-    def cut(self) -> Stretch:
-        """What was not taken, and will not be from here."""
-        left = list(self._rest)
-        return Stretch(self.batch, self.end - len(left), left)
-
-    def split(self, count: int) -> tuple[Stretch, int]:
-        """What was not taken, without up to ``count`` from its end; and how many these are."""
-        left = list(self._rest)
-        gone = min(count, len(left))
-        first = self.end - len(left)
-        return Stretch(self.batch, first, left[: len(left) - gone]), gone
-
-
 def _plain(function: Callable[..., Any], item: Any) -> Any:
     return function(item)
 
@@ -367,7 +344,10 @@ class JobRun:
         with self._loading:  # Items in threads come here together; those that wait find it loaded.
             if not self.loaded:
                 try:
-                    self._function, self._retry_on = _payload.load_job(bytes(self._data))
+                    if self.once:
+                        self._function = _payload.load_call(bytes(self._data))
+                    else:
+                        self._function, self._retry_on = _payload.load_job(bytes(self._data))
                 except BaseException as error:  # noqa: BLE001  # whatever it is, it is the error of each of its items
                     self._error = error
                 self._data = b""
@@ -398,6 +378,11 @@ class JobRun:
             self.stretches.append(Stretch(batch, 0, payloads if batch.plain else range(batch.size)))
         else:
             self.queue.extend(map(Entry, repeat(batch), range(batch.size), frame.items))
+
+    def add_call(self, frame: frames.Call) -> None:
+        """Queue the only item."""
+        batch = BatchRun(self, frames.Batch(self.id, frame.batch, 1, 1, ONLY, b"", ()), [frame.arguments], OWN)
+        self.queue.append(Entry(batch, 0, 0))
 
     # --- what has not started --------------------------------------------------------------------------------------
 
