@@ -87,6 +87,8 @@ _EACH = -1.0
 """Where moments would begin: times are not those of items in a row, but of each."""
 _SIGN = struct.pack("d", -0.0).index(0x80)
 """In which of its bytes a number with a fraction has its sign."""
+_IS_LITTLE = _SIGN == _DOUBLE - 1
+"""Whether columns are little-endian, as fields are."""
 
 _FIXED: dict[int, int] = {
     AskBack.kind: _ASK.size,
@@ -143,6 +145,14 @@ def _encode_batch(frame: Batch) -> list[Bytes]:
 
 def _encode_results(frame: Results) -> list[Bytes]:
     column, since = frame.seconds, _EACH
+    if len(column) == 1 and not frame.blobs and type(column) is tuple and type(frame.positions) is range and _IS_LITTLE:
+        # One plain value, as of a call: in one go what is done below step by step.
+        return [
+            _ONLY.pack(
+                frame.job, frame.batch, _EACH, 1, _RANGE, frame.positions.start, column[0], len(frame.shared), 0
+            ),
+            frame.shared,
+        ]
     if type(column) is InARow:
         since, column = column.since, column.ends
     return [
@@ -279,13 +289,13 @@ def _decode_batch(body: _Body) -> Batch:
 
 
 def _decode_call(body: _Body) -> Call:
-    job, batch, flags, length = body.fields(_CALL)
+    job, batch, flags, length = _CALL.unpack(body.take(_CALL.size))
     return Call(job, batch, flags, body.take(length), body.rest())
 
 
 def _decode_results(body: _Body) -> Results:
     data = body.data
-    if len(data) >= _ONLY.size and _SIGN == _DOUBLE - 1:  # Little-endian, as those fields are.
+    if len(data) >= _ONLY.size and _IS_LITTLE:
         job, batch, since, count, tag, first, seconds, length, blobs = _ONLY.unpack_from(data)
         whole = since == _EACH and length == len(data) - _ONLY.size
         if whole and count == 1 and tag == _RANGE and not blobs and first < LIMIT:

@@ -59,7 +59,7 @@ def main(
     prints = Prints(streams)
 
     def send(frame: frames.Frame) -> None:
-        if isinstance(frame, frames.Results | frames.Failed):
+        if type(frame) is frames.Results or type(frame) is frames.Failed:
             modules.look()  # What an item has imported is told before how it ended.
             streams.mend()
             prints.mend()

@@ -65,18 +65,25 @@ class Modules:
         """Tell the kernel what was imported since the last look, if anything; next to free if not."""
         if not self._watching:
             return False
+        now = time.time_ns()
+        if len(sys.modules) == self._count:
+            # As after nearly every item. If another thread looks at this very moment, an older time is the careful one.
+            self._looked = now
+            return False
         with self._looking:
             # Before the look: a module that is not there yet has its file read after this.
             now = time.time_ns()
-            changed = len(sys.modules) != self._count
+            count = len(sys.modules)
+            changed = count != self._count
             if changed:
-                self._count = len(sys.modules)
                 new = [name for name in list(sys.modules) if name not in self._known]
                 self._known.update(new)
                 files = {file for name in new if (file := _own_file(sys.modules.get(name)))}
                 stamps = [(file, *stamp) for file in sorted(files) if (stamp := self._stamp(file, now))]
                 if stamps:
                     self._send(frames.Modules(plain.dumps(stamps).encode()))
+                # Last: whoever ends an item meanwhile waits above until this is told.
+                self._count = count
             self._looked = now
             return changed
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from aiopool._core import frames, wire
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 OUT_OF_REACH = 1024 - 64
 """Descriptors that are opened get the lowest number that is free, so this one is rarely given to anything else."""
+
+
+SMALL = 4096
+"""A frame of so many bytes at most is copied into one piece, which costs less than to write it in several."""
 
 
 class Pipes:
@@ -56,10 +61,12 @@ class Pipes:
         """Send a frame, or queue it behind what waits already."""
         if self._is_clone:
             os._exit(0)
-        parts = [memoryview(part) for part in wire.encode(frame) if len(part)]
+        parts = wire.encode(frame)
+        if sum(map(len, parts)) <= SMALL:
+            parts = [b"".join(parts)]
         with self._lock:
             waiting = bool(self._backlog)
-            self._backlog.extend(parts)
+            self._backlog.extend([memoryview(part) for part in parts if len(part)])
             if not waiting:
                 self._write()
         if not waiting and self._backlog:
@@ -81,8 +88,9 @@ class Pipes:
             self._write()
 
     def _write(self) -> None:
-        while self._backlog:
-            parts = [self._backlog[i] for i in range(min(len(self._backlog), 64))]
+        backlog = self._backlog
+        while backlog:
+            parts = [backlog[0]] if len(backlog) == 1 else list(islice(backlog, 64))
             self._must_be_ours(self.answers)
             try:
                 written = os.writev(self.answers, parts)
@@ -92,10 +100,10 @@ class Pipes:
                 self._fail(error)
             for part in parts:
                 if written < len(part):
-                    self._backlog[0] = part[written:]
+                    backlog[0] = part[written:]
                     break
                 written -= len(part)
-                self._backlog.popleft()
+                backlog.popleft()
         while self._unwritten:
             self._unwritten.pop()()
 

@@ -252,7 +252,7 @@ def _submitted(function: Callable[..., Any], item: Any) -> Any:
 
 def _settings(frame: frames.Function) -> dict[str, Any]:
     try:
-        return dict(plain.loads(frame.settings)) if len(frame.settings) else {}
+        return dict(plain.loads(frame.settings))
     except (ValueError, TypeError, RecursionError) as error:
         raise FrameError(f"the settings of job {frame.job} cannot be read: {error}") from None
 
@@ -280,32 +280,36 @@ class JobRun:
     CancelledError: a second one would strike their cleaning up.
     """
 
+    # Here and not in each of them: calls come by the thousand, and each is a job.
+    timeout: float | None = None
+    seed: int | None = None
+    lanes = 1
+    returns: type = int
+    at_once = False
+    cancelled = False
+    in_turns = False
+    threads = 0
+    running = 0
+    loaded = False
+    _function: Callable[..., Any] | None = None
+    _retry_on: tuple[type[BaseException], ...] = ()
+    _error: BaseException | None = None
+
     def __init__(self, frame: frames.Function, host: Host) -> None:
-        settings = _settings(frame)
         self.host = host
         self.id = frame.job
-        self.timeout: float | None = settings.get("timeout")
-        self.seed: int | None = settings.get("seed")
+        if len(frame.settings):
+            settings = _settings(frame)
+            self.timeout, self.seed = settings.get("timeout"), settings.get("seed")
         self.is_async = bool(frame.flags & frames.Function.ASYNC)
         self.once = bool(frame.flags & frames.Function.ONCE)
         self.may_rerun = not frame.flags & (frames.Function.ONCE | frames.Function.NEVER_AGAIN)
         self._call = _CALLS[frame.flags & (frames.Function.UNPACK | frames.Function.CALL)]
-        self.lanes = 1
         self.queue: deque[Entry] = deque()
         self.stretches: deque[Stretch] = deque()
-        self.returns: type = int
-        self.at_once = False
-        self.cancelled = False
-        self.in_turns = False
         self.tasks: dict[asyncio.Task[Any], int] = {}
         self.told: set[asyncio.Task[Any]] = set()
-        self.threads = 0
-        self.running = 0
-        self.loaded = False
         self._data: frames.Bytes = frame.data
-        self._function: Callable[..., Any] | None = None
-        self._retry_on: tuple[type[BaseException], ...] = ()
-        self._error: BaseException | None = None
         self._in_laps = self._call is _plain and self.timeout is None and self.may_rerun
         self._loading = threading.Lock()
 
