@@ -10,6 +10,51 @@ from aiopool._core.ledger import Ledger
 from aiopool.errors import FrameError, InternalError
 from tests.core.world import World, load, loads, ready_pool
 
+# --- calls that were sent before the ledger was told -----------------------------------------------------------------
+
+
+def test_calls_that_departed_are_shared_as_any_other():
+    """Three wait behind a long one: a worker that has had nothing to do all the time gets them, one after another."""
+    world = ready_pool(2)
+    (busy, _) = world.ledger.takers("def", 2)
+    jobs = [world._depart("def", busy, {}) for _ in range(4)]
+    world.calm()
+    assert [order.worker for order in world.orders(f.SendAskBack)][:1] == [busy]
+    other = next(worker for worker in world.workers.values() if worker.id != busy)
+    while any(job.running for job in jobs[1:]):
+        world.calm()
+        assert other.running, "it has one of them"
+        world.finish(other, list(other.running))
+    assert jobs[0].running
+    assert jobs[0].places[0] == "sent"
+
+
+def test_nobody_is_named_for_calls_that_would_find_others():
+    """Where something is open, where there are fewer workers than there may be, and where some are only for a while."""
+    world = World(2)
+    assert world.ledger.takers("def", 1) == []
+    world = ready_pool(2)
+    assert len(world.ledger.takers("def", 9)) == 2
+    assert len(world.ledger.takers("async", 1)) == 1
+    world.open("def", 1)
+    assert world.ledger.takers("def", 1) == []
+    assert ready_pool(2, max_tasks=100).ledger.takers("def", 1) == []
+    assert ready_pool(1).ledger.ahead("def") == 1
+    assert ready_pool(1).ledger.ahead("async") == policy.UNLIMITED
+
+
+def test_more_calls_go_ahead_the_quicker_they_are():
+    """Two milliseconds of them, and no more than so many."""
+    world = ready_pool(1)
+    ahead = []
+    for seconds in (1.0, 0.9e-3, 1e-5, 0.0):
+        for _ in range(200):
+            world.ledger.passed(1, "def", 32, 32 * seconds, world.now)
+        ahead.append(world.ledger.ahead("def"))
+    assert ahead[:2] == [1, 3]
+    assert ahead[2:] == [policy.AHEAD_MOST] * 2
+
+
 # --- ends ------------------------------------------------------------------------------------------------------------
 
 

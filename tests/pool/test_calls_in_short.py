@@ -1,4 +1,4 @@
-"""A call of which nobody asks for more than its value is as little as it can be. Whatever else is asked for is there."""
+"""A call of which nobody asks for more than its value is as little as it can be. What else is asked for is there."""
 
 from __future__ import annotations
 

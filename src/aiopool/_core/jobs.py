@@ -44,6 +44,8 @@ class Jobs:
         worker.jobs[job.id] = job
         books.enter(worker, BatchBook(fact.batch, job, range(1)), 1)
         books.weigh(job)
+        # Others may have had nothing to do all the time.
+        books.curious = True
 
     def supplied(self, fact: f.Supplied) -> None:
         """A batch is ready, of items that were read or that run again."""
