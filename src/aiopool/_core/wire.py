@@ -303,7 +303,7 @@ def _decode_results(body: _Body) -> Results:
             if seconds < 0:
                 raise FrameError("values of no item, or of one that took less than no time")
             body.at = len(data)
-            return Results(job, batch, range(first, first + 1), array("d", (seconds,)), data[_ONLY.size :], ())
+            return Results(job, batch, range(first, first + 1), (seconds,), data[_ONLY.size :], ())
     return _decode_any_results(body)
 
 

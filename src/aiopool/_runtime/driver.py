@@ -205,8 +205,8 @@ class Driver:
         """Begin a call. It is numbered first: whatever this raises, it may be under way. Any thread."""
         call.id = next(_job_ids)
         call.started = time.monotonic()
-        call.environment = environment.take()
         waits = self._io.waits_with(self._open)
+        call.environment = environment.take(keep_gil=waits)
         if self.options.reload_modules and not waits and (outdated := self._modules.outdated()):
             self._io.call(self._tell, f.WorkersOutdated(outdated))
         call.departed = self._io.is_quiet and self._express.depart(call)

@@ -108,12 +108,12 @@ class _Reader:
         """The snapshot that was taken last."""
         return self._snapshot or self.take()
 
-    def take(self) -> Snapshot:
-        """A snapshot of this moment."""
+    def take(self, *, keep_gil: bool = False) -> Snapshot:
+        """A snapshot of this moment; ``keep_gil``: another thread waits for it, and there is more to do here."""
         with self._lock:
             now = (
                 _raw_variables(),
-                _folder(),
+                _folder(keep_gil=keep_gil),
                 sys.path,
                 self._levels.read(),
                 logging.root.manager.disable,
@@ -163,8 +163,12 @@ def _variables() -> dict[str, str]:
     return variables
 
 
-def _folder() -> str | None:
+def _folder(*, keep_gil: bool) -> str | None:
     try:
+        if keep_gil:
+            from aiopool._runtime.folder import folder  # with ctypes, which a lone call does without
+
+            return folder()
         return os.getcwd()  # noqa: PTH109  # a pathlib one costs ten times as much, in every call
     except FileNotFoundError:
         return None  # It was removed; workers stay where they are.

@@ -251,8 +251,7 @@ class Express:
         if len(positions) != 1 or positions[0] != 0 or not 0 <= seconds[0] <= LONGEST:
             return False
         # What it has printed must not come after its end. To whoever shows it the call is a job.
-        worker.drain_before()
-        if worker.output.is_amid:
+        if worker.drain_before() and worker.output.is_amid:
             self.settle()
         if frame.batch not in self._sent:
             return False

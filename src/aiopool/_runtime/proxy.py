@@ -130,10 +130,12 @@ class WorkerProxy:
             self._drained, self._drained_at = True, time.monotonic()
             self.link.drain_output()
 
-    def drain_before(self) -> None:
-        """Take in what it has printed before it sent what was read last, and what that is about."""
-        if not self._drained:
-            self.drain_output()
+    def drain_before(self) -> bool:
+        """Take in what it has printed before it sent what was read last; False: that was done."""
+        if self._drained:
+            return False
+        self.drain_output()
+        return True
 
     # --- from the worker, through its engine -----------------------------------------------------------------------
 
