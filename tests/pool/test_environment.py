@@ -154,12 +154,30 @@ def test_a_folder_that_is_gone_is_said_once_and_harms_nobody(fresh, monkeypatch,
     monkeypatch.chdir(gone)
     taken = environment.take()
     gone.rmdir()
-    monkeypatch.setattr(environment, "take", lambda: taken)
+    monkeypatch.setattr(environment, "take", lambda **_: taken)
     assert [pool.submit(folder).result(DEADLINE) for _ in range(3)] == [here] * 3
     monkeypatch.undo()
     err = capfd.readouterr().err
     assert err.count("could not take over the kernel's folder") == 1
     assert str(gone) in err
+
+
+def test_the_folder_is_the_same_however_it_is_asked_for(monkeypatch, tmp_path):
+    """Without letting go of the GIL: one with a long path, one whose name is no text, one that is gone."""
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for name in ("a", os.fsdecode(b"b\xff"), *["c" * 200] * 30, "gone"):
+        Path(name).mkdir()
+        os.chdir(name)
+        if name == "gone":
+            Path(f"../{name}").rmdir()
+        folders.append(environment.take(keep_gil=True).state["folder"])
+        assert environment.take(keep_gil=False).state["folder"] == folders[-1]
+    assert folders[0] == str(tmp_path / "a")
+    assert len(folders[-2]) > 4096
+    assert folders[-1] is None
+    monkeypatch.undo()
+    assert environment.take(keep_gil=True).state["folder"] == folder()
 
 
 def test_a_kernel_in_a_folder_that_is_gone_runs_its_jobs(fresh, monkeypatch, tmp_path):
