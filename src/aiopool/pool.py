@@ -406,7 +406,7 @@ class Pool:
     def _must_be_open(self) -> None:
         if self._pid != os.getpid():
             raise PoolClosed("the pool belongs to the process that this one was forked from: open another with Pool()")
-        if self.closed:
+        if self._closed or self._driver.failed:
             raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
 
 

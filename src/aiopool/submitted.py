@@ -45,18 +45,15 @@ class Submitted(Job[R]):
             return vars(self)[name]
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._value().__await__()
-
-    async def _value(self) -> object:
         __tracebackhide__ = True
         call = self._call
         try:
-            await wait_on_loop(call, END, call.look)
+            yield from wait_on_loop(call, END, call.look).__await__()
         except asyncio.CancelledError as error:
             self._reading.stop(error)
             raise
         value = call.value()
-        return value if value is not EMPTY else await self._all()
+        return value if value is not EMPTY else (yield from self._all().__await__())
 
     def result(self, timeout: float | None = None) -> Any:
         """As :meth:`Job.result`."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from aiopool._core.columns import EACH, IS_LITTLE, LIMIT, RANGE, Body, blobs, ints
 from aiopool._core.frames import (
     AskBack,
     AskStacks,
@@ -55,11 +56,7 @@ __all__ = ["Parser", "encode"]
 
 MAGIC = b"ap"
 VERSION = 1
-LIMIT = 1 << 40
 HEADER = struct.Struct("<2sBBQ")
-
-_RANGE, _LIST = 0, 1
-_SHARED = -1
 
 _ONE = struct.Struct("<Q")
 _FUNCTION = struct.Struct("<QBI")
@@ -70,6 +67,8 @@ _READY = struct.Struct("<Q")
 _RESULTS = struct.Struct("<QQd")
 _ONLY = struct.Struct("<QQdQBQdQQ")
 """A result of one plain value up to that: job, batch, no moment, a run of one number, its seconds, the lengths."""
+_WHOLE = struct.Struct(HEADER.format + _ONLY.format[1:])
+_FIRST_ONE = range(1)
 
 _FAILED = struct.Struct("<QQQdBd")
 _ITEM = struct.Struct("<QQQ")
@@ -77,19 +76,9 @@ _REPORTED = struct.Struct("<QQQd")
 _PONG = struct.Struct("<QQQd")
 _TURNED = struct.Struct("<Qd")
 _ASK_STACKS = struct.Struct("<QQ")
-_COUNT = struct.Struct("<QB")
 _PUT = struct.Struct("<QqB")
 _FIRST = struct.Struct("<Q")
 _LENGTH = struct.Struct("<Q")
-_LENGTHS = struct.Struct("<QQ")
-_DOUBLE = 8
-_EACH = -1.0
-"""Where moments would begin: times are not those of items in a row, but of each."""
-_SIGN = struct.pack("d", -0.0).index(0x80)
-"""In which of its bytes a number with a fraction has its sign."""
-_IS_LITTLE = _SIGN == _DOUBLE - 1
-"""Whether columns are little-endian, as fields are."""
-
 _FIXED: dict[int, int] = {
     AskBack.kind: _ASK.size,
     AskStacks.kind: _ASK_STACKS.size,
@@ -117,20 +106,6 @@ def encode(frame: Frame) -> list[Bytes]:
     return [HEADER.pack(MAGIC, VERSION, frame.kind, length), *parts]
 
 
-def _ints(values: Sequence[int]) -> list[Bytes]:
-    if isinstance(values, range) and values.step == 1:
-        return [_COUNT.pack(len(values), _RANGE), _FIRST.pack(values.start)]
-    return [_COUNT.pack(len(values), _LIST), array("Q", values).tobytes()]
-
-
-def _blobs(shared: Bytes, blobs: Sequence[Bytes | None]) -> list[Bytes]:
-    if not blobs:
-        return [_LENGTHS.pack(len(shared), 0), shared]
-    lengths = array("q", [_SHARED if blob is None else len(blob) for blob in blobs])
-    own = [blob for blob in blobs if blob]
-    return [_LENGTHS.pack(len(shared), len(blobs)), lengths.tobytes(), shared, *own]
-
-
 def _encode_setup(frame: Setup) -> list[Bytes]:
     return [_LENGTH.pack(len(frame.config)), frame.config, frame.initializers]
 
@@ -138,29 +113,27 @@ def _encode_setup(frame: Setup) -> list[Bytes]:
 def _encode_batch(frame: Batch) -> list[Bytes]:
     return [
         _BATCH.pack(frame.job, frame.batch, frame.lanes, frame.attempt),
-        *_ints(frame.items),
-        *_blobs(frame.shared, frame.blobs),
+        *ints(frame.items),
+        *blobs(frame.shared, frame.blobs),
     ]
 
 
 def _encode_results(frame: Results) -> list[Bytes]:
-    column, since = frame.seconds, _EACH
-    if len(column) == 1 and not frame.blobs and type(column) is tuple and type(frame.positions) is range and _IS_LITTLE:
+    column, since = frame.seconds, EACH
+    if len(column) == 1 and not frame.blobs and type(column) is tuple and type(frame.positions) is range and IS_LITTLE:
         # One plain value, as of a call: in one go what is done below step by step.
         return [
-            _ONLY.pack(
-                frame.job, frame.batch, _EACH, 1, _RANGE, frame.positions.start, column[0], len(frame.shared), 0
-            ),
+            _ONLY.pack(frame.job, frame.batch, EACH, 1, RANGE, frame.positions.start, column[0], len(frame.shared), 0),
             frame.shared,
         ]
     if type(column) is InARow:
         since, column = column.since, column.ends
     return [
         _RESULTS.pack(frame.job, frame.batch, since),
-        *_ints(frame.positions),
+        *ints(frame.positions),
         # Of a list a third of what it costs to make an array of it.
         column.tobytes() if type(column) is array else struct.pack(f"{len(column)}d", *column),
-        *_blobs(frame.shared, frame.blobs),
+        *blobs(frame.shared, frame.blobs),
     ]
 
 
@@ -179,7 +152,7 @@ _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
     StartFailed: lambda f: [f.error],
     Results: _encode_results,
     Failed: lambda f: [_FAILED.pack(f.job, f.batch, f.position, f.seconds, f.flags, f.after), f.error],
-    HandedBack: lambda f: [_ONE.pack(f.job), *_ints(f.batches), *_ints(f.positions)],
+    HandedBack: lambda f: [_ONE.pack(f.job), *ints(f.batches), *ints(f.positions)],
     Dropped: lambda f: [_ONE.pack(f.job)],
     Held: lambda f: [_ONE.pack(f.job)],
     Overdue: lambda f: [_ITEM.pack(f.job, f.batch, f.position)],
@@ -188,99 +161,17 @@ _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
     Modules: lambda f: [f.data],
     Turned: lambda f: [_TURNED.pack(f.number, f.seconds)],
     Stacks: lambda f: [_ONE.pack(f.number), f.data],
-    Put: lambda f: [_PUT.pack(f.number, f.offset, f.shared), *_ints(f.lengths), f.data],
+    Put: lambda f: [_PUT.pack(f.number, f.offset, f.shared), *ints(f.lengths), f.data],
     Release: lambda f: [_FIRST.pack(f.number)],
-    Lent: lambda f: [_FIRST.pack(f.batch), *_ints(f.places), *_ints(f.offsets), *_ints(f.lengths)],
-    GivenBack: lambda f: _ints(f.offsets),
+    Lent: lambda f: [_FIRST.pack(f.batch), *ints(f.places), *ints(f.offsets), *ints(f.lengths)],
+    GivenBack: lambda f: ints(f.offsets),
 }
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-class _Body:
-    """A cursor over the body of one frame; running past the end is a FrameError."""
-
-    __slots__ = ("at", "data")
-
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.at = 0
-
-    def take(self, length: int) -> memoryview:
-        end = self.at + length
-        if end > len(self.data):
-            raise FrameError(f"a frame ends {end - len(self.data)} bytes before its contents do")
-        part = self.data[self.at : end]
-        self.at = end
-        return part
-
-    def rest(self) -> memoryview:
-        return self.take(len(self.data) - self.at)
-
-    def fields(self, form: struct.Struct) -> tuple[int, ...]:
-        return form.unpack(self.take(form.size))
-
-    def ints(self) -> Sequence[int]:
-        count, tag = self.fields(_COUNT)
-        if tag == _RANGE:
-            (first,) = self.fields(_FIRST)
-            if first + count > LIMIT:
-                raise FrameError(f"a run of {count} numbers from {first} is beyond what a job can hold")
-            return range(first, first + count)
-        if tag != _LIST:
-            raise FrameError(f"numbers are marked {tag}, which is neither a range nor a list")
-        return self.column("Q", count)
-
-    def column(self, code: str, count: int) -> array[int]:
-        column: array[int] = array(code)
-        column.frombytes(self.take(count * 8))
-        return column
-
-    def seconds(self, count: int) -> array[float]:
-        """A column of times, none of which is negative; that they are numbers is seen when they are added up."""
-        data = self.take(count * _DOUBLE)
-        seconds: array[float] = array("d")
-        seconds.frombytes(data)
-        # Signs are looked at where they stand: to make a float of each would cost more than all the rest.
-        if not count or not (seconds.tobytes()[_SIGN::_DOUBLE].isascii() or min(seconds) >= 0):
-            raise FrameError("values of no item, or of one that took less than no time")
-        return seconds
-
-    def row(self, since: float, count: int) -> InARow:
-        """The same of items in a row. That each moment is behind the one before it is seen to where that matters."""
-        ends: array[float] = array("d")
-        ends.frombytes(self.take(count * _DOUBLE))
-        if not (count and 0 <= since <= ends[-1] < math.inf):
-            raise FrameError("values of no item, or of some that took less than no time")
-        return InARow(since, ends)
-
-    def blobs(self) -> tuple[memoryview, list[Bytes | None]]:
-        shared_length, count = self.fields(_LENGTHS)
-        blobs: list[Bytes | None] = []
-        if not count:
-            return self.take(shared_length), blobs
-        lengths = self.column("q", count)
-        shared = self.take(shared_length)
-        data, at = self.data, self.at
-        for length in lengths:
-            if length > _SHARED:
-                end = at + length
-                blobs.append(data[at:end])
-                at = end
-            elif length == _SHARED:
-                blobs.append(None)
-            else:
-                raise FrameError(f"a blob of {length} bytes")
-        self.take(at - self.at)  # Looked at once, for all of them: beyond the end there is nothing to be had.
-        return shared, blobs
-
-    def end(self) -> None:
-        if self.at != len(self.data):
-            raise FrameError(f"a frame has {len(self.data) - self.at} bytes more than its contents")
-
-
-def _decode_batch(body: _Body) -> Batch:
+def _decode_batch(body: Body) -> Batch:
     job, batch, lanes, attempt = body.fields(_BATCH)
     items = body.ints()
     shared, blobs = body.blobs()
@@ -288,78 +179,64 @@ def _decode_batch(body: _Body) -> Batch:
     return Batch(job, batch, lanes, attempt, items, shared, blobs)
 
 
-def _decode_call(body: _Body) -> Call:
+def _decode_call(body: Body) -> Call:
     job, batch, flags, length = _CALL.unpack(body.take(_CALL.size))
     return Call(job, batch, flags, body.take(length), body.rest())
 
 
-def _decode_results(body: _Body) -> Results:
-    data = body.data
-    if len(data) >= _ONLY.size and _IS_LITTLE:
-        job, batch, since, count, tag, first, seconds, length, blobs = _ONLY.unpack_from(data)
-        whole = since == _EACH and length == len(data) - _ONLY.size
-        if whole and count == 1 and tag == _RANGE and not blobs and first < LIMIT:
-            # One plain value, as of a call: in one go what is done below step by step.
-            if seconds < 0:
-                raise FrameError("values of no item, or of one that took less than no time")
-            body.at = len(data)
-            return Results(job, batch, range(first, first + 1), (seconds,), data[_ONLY.size :], ())
-    return _decode_any_results(body)
-
-
-def _decode_any_results(body: _Body) -> Results:
+def _decode_results(body: Body) -> Results:
     job, batch, since = _RESULTS.unpack(body.take(_RESULTS.size))
     positions = body.ints()
-    seconds = body.seconds(len(positions)) if since == _EACH else body.row(since, len(positions))
+    seconds = body.seconds(len(positions)) if since == EACH else body.row(since, len(positions))
     shared, blobs = body.blobs()
     _check_column("values", len(blobs) or len(positions), len(positions))
     return Results(job, batch, positions, seconds, shared, blobs)
 
 
-def _decode_handed_back(body: _Body) -> HandedBack:
+def _decode_handed_back(body: Body) -> HandedBack:
     (job,) = body.fields(_ONE)
     batches, positions = body.ints(), body.ints()
     _check_column("positions", len(positions), len(batches))
     return HandedBack(job, batches, positions)
 
 
-def _decode_setup(body: _Body) -> Setup:
+def _decode_setup(body: Body) -> Setup:
     (length,) = body.fields(_LENGTH)
     return Setup(body.take(length), body.rest())
 
 
-def _decode_function(body: _Body) -> Function:
+def _decode_function(body: Body) -> Function:
     job, flags, length = body.fields(_FUNCTION)
     return Function(job, flags, body.take(length), body.rest())
 
 
-def _decode_failed(body: _Body) -> Failed:
+def _decode_failed(body: Body) -> Failed:
     job, batch, position, seconds, flags, after = _FAILED.unpack(body.take(_FAILED.size))
     if after > Failed.LONGEST:
         raise FrameError(f"an attempt that is to begin in {after} seconds")
     return Failed(job, batch, position, seconds, flags, after, body.rest())
 
 
-def _decode_reported(body: _Body) -> Reported:
+def _decode_reported(body: Body) -> Reported:
     job, batch, position, fraction = _REPORTED.unpack(body.take(_REPORTED.size))
     if fraction < 0 or fraction > 1:  # not a number is neither
         raise FrameError(f"an item says that {fraction} of it is done")
     return Reported(job, batch, position, fraction, body.rest())
 
 
-def _decode_pong(body: _Body) -> Pong:
+def _decode_pong(body: Body) -> Pong:
     number, batch, position, seconds = _PONG.unpack(body.take(_PONG.size))
     _check_seconds(seconds)
     return Pong(number, batch, position, seconds)
 
 
-def _decode_turned(body: _Body) -> Turned:
+def _decode_turned(body: Body) -> Turned:
     number, seconds = _TURNED.unpack(body.take(_TURNED.size))
     _check_seconds(seconds)
     return Turned(number, seconds)
 
 
-def _decode_lent(body: _Body) -> Lent:
+def _decode_lent(body: Body) -> Lent:
     (batch,) = body.fields(_FIRST)
     places, offsets, lengths = body.ints(), body.ints(), body.ints()
     _check_column("offsets", len(offsets), len(places))
@@ -367,7 +244,7 @@ def _decode_lent(body: _Body) -> Lent:
     return Lent(batch, places, offsets, lengths)
 
 
-def _decode_put(body: _Body) -> Put:
+def _decode_put(body: Body) -> Put:
     number, offset, shared = _PUT.unpack(body.take(_PUT.size))
     lengths, data = body.ints(), body.rest()
     # As a run it would say little, and take long to add up.
@@ -376,7 +253,7 @@ def _decode_put(body: _Body) -> Put:
     return Put(number, offset, bool(shared), lengths, data)
 
 
-def _decode_stacks(body: _Body) -> Stacks:
+def _decode_stacks(body: Body) -> Stacks:
     (number,) = body.fields(_ONE)
     return Stacks(number, body.rest())
 
@@ -391,7 +268,7 @@ def _check_column(what: str, got: int, expected: int) -> None:
         raise FrameError(f"{got} {what} for {expected} items")
 
 
-_DECODERS: dict[int, Callable[[_Body], Frame]] = {
+_DECODERS: dict[int, Callable[[Body], Frame]] = {
     Setup.kind: _decode_setup,
     Function.kind: _decode_function,
     Batch.kind: _decode_batch,
@@ -424,10 +301,29 @@ _DECODERS: dict[int, Callable[[_Body], Frame]] = {
 
 def _decode(kind: int, data: bytes | bytearray) -> Frame:
     """The frame of this kind with this body, which it keeps views of."""
-    body = _Body(memoryview(data))
+    body = Body(memoryview(data))
     frame = _DECODERS[kind](body)
     body.end()
     return frame
+
+
+def _value_of_call(data: memoryview, at: int) -> tuple[int, Results] | None:
+    """If that comes next, where it ends, and the frame: in one go what is done below step by step.
+
+    Any frame of one plain value.
+    """
+    if len(data) - at < _WHOLE.size or not IS_LITTLE:
+        return None
+    *header, job, batch, since, count, tag, first, seconds, size, blobs = _WHOLE.unpack_from(data, at)
+    end = at + _WHOLE.size + size
+    if (
+        header != [MAGIC, VERSION, Results.kind, _ONLY.size + size]
+        or (since, count, tag, first, blobs) != (EACH, 1, RANGE, 0, 0)
+        or not seconds >= 0
+        or end > len(data)
+    ):
+        return None
+    return end, Results(job, batch, _FIRST_ONE, (seconds,), bytes(data[end - size : end]), ())
 
 
 class Parser:
@@ -455,6 +351,10 @@ class Parser:
         if self._kind is None and not self._pending:
             # Frames mostly come whole.
             while (body_at := at + HEADER.size) <= len(data):
+                if (done := _value_of_call(data, at)) is not None:
+                    at, frame = done
+                    yield frame
+                    continue
                 kind, length = self._open(bytes(data[at:body_at]))
                 if body_at + length > len(data):
                     break

@@ -7,7 +7,6 @@ takes long, fails, prints or is looked at.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -179,8 +178,10 @@ class Call:
         if self._value is EMPTY and self._results is None and self._ended is not None and not self._ended.blobs:
             # Plain values cannot be changed: it does no harm if two readers load one. What cannot be loaded is a
             # failure, which takes a store.
-            with contextlib.suppress(Exception):
+            try:
                 (self._value,) = _payload.load_shared(self._ended.shared)
+            except Exception:  # noqa: BLE001 - the store says it
+                return EMPTY
         return self._value
 
     def add(self, waiter: Waiter) -> bool:
