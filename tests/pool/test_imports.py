@@ -24,6 +24,7 @@ AFTER_THE_START = {
 WORKER_OURS = {
     "aiopool",
     "aiopool._core",
+    "aiopool._core.columns",
     "aiopool._core.frames",
     "aiopool._core.records",
     "aiopool._core.wire",
