@@ -61,6 +61,25 @@ def test_a_million_short_items_are_no_more_batches_for_256_workers_than_for_two(
     assert many.ordered["SendBatch"] <= 1.2 * few.ordered["SendBatch"]
 
 
+@pytest.mark.parametrize(("kind", "first"), [("def", 1), ("async", 4)])
+def test_not_every_one_of_256_workers_gets_items_before_it_is_known_that_they_are_short(kind, first):
+    """The first to end say it while others are still to be sent some: so these get a large batch at once."""
+    pool = ready(256)
+    pool.run([2e-5] * 1_000_000, kind, 1024 if kind == "async" else None)
+    assert 0 < pool.sizes.count(first) <= 100
+
+
+@pytest.mark.parametrize(("kind", "lanes"), [("def", 1), ("async", 4)])
+def test_256_workers_have_something_to_do_as_soon_as_two_have(kind, lanes):
+    """Nobody waits for an item to end that may take for ever: as long as none has, all lanes fill, one after another.
+
+    That is, the thread needs its time for each batch when it comes and when it ends, and some messages go to and fro.
+    """
+    pool = ready(256)
+    seconds = pool.run([1.0] * (256 * lanes), kind, 1024 if kind == "async" else None)
+    assert seconds <= lanes * 1.0 + 2 * 256 * COST + 0.01
+
+
 def test_long_items_travel_one_by_one_and_short_ones_by_the_thousand():
     """Without anybody saying so."""
     pool = ready(2)

@@ -41,7 +41,10 @@ class TimedWorker:
 
 
 class Timed:
-    """A pool of ``def`` items. A message takes ``latency`` seconds, and the pool's thread ``cost`` for each fact."""
+    """A pool. A message takes ``latency`` seconds, and the pool's thread ``cost`` for each fact.
+
+    Coroutines here keep their worker's core busy as functions do, or wait for nothing: they end one after another.
+    """
 
     def __init__(self, size: int, *, latency: float = 0.0003, cost: float = 0.0) -> None:
         self.ledger = Ledger(size)
@@ -68,7 +71,7 @@ class Timed:
         self._tell(f.WarmUpAsked(self.ledger.size))
         self._play(lambda: len(self._workers) == self.ledger.size)
 
-    def run(self, durations: Sequence[float], **options: int | None) -> float:
+    def run(self, durations: Sequence[float], kind: f.Kind = "def", concurrency: int | None = None) -> float:
         """Run items that take so long; how long all of them took together."""
         begun = self.now
         self._job += 1
@@ -79,7 +82,7 @@ class Timed:
         self.ordered.clear()
         self.sizes.clear()
         self._ended = False
-        self._tell(f.JobOpened(self._job, "def", len(durations), None, **options))
+        self._tell(f.JobOpened(self._job, kind, len(durations), concurrency))
         self._play(lambda: self._ended)
         return self.now - begun
 

@@ -32,7 +32,10 @@ WIDE = 64
 """So many workers are many."""
 
 GROWING_MOST = 16
-"""So many batches at most are read ahead while they grow, or while nobody knows how long items take."""
+"""So many batches at most are read ahead while they grow, or while nobody knows how long items take.
+
+In the second case as many items beside them as are at workers, so that however many there are, they are soon at work.
+"""
 
 BATCH_MOST = 4096
 QUEUED_MOST = 32768

@@ -428,6 +428,9 @@ class Spread:
             # The next batches are larger, and as quick to send. Items at workers that leave keep nobody else busy.
             spare = min(spare, policy.GROWING_MOST * size) + job.in_flight - job.held
         ahead, resting = width * (share + waiting) + spare, len(job.rest)
+        if job.mean is None:
+            # Among many workers the first have ended some before the last are sent any, which can then be larger.
+            ahead = min(ahead, 2 * job.in_flight + policy.GROWING_MOST * size)
         if opened.size is None and opened.window is not None:
             ahead = min(ahead, opened.window)
             size = min(size, ahead)
