@@ -342,6 +342,20 @@ def test_a_sandbox_that_shows_nothing_of_a_process_is_no_trouble(silent, monkeyp
     assert clock.calls
 
 
+def test_of_a_worker_whose_items_have_ended_nothing_but_its_memory_is_measured(silent, monkeypatch):
+    """Once more: its processor time is told of nobody who has nothing to do."""
+    clock, _, _, looking, proxy = silent
+    asked: list[psutil.Process] = []
+    cpu_times = psutil.Process.cpu_times
+    monkeypatch.setattr(psutil.Process, "cpu_times", lambda process: asked.append(process) or cpu_times(process))
+    clock.come()
+    assert len(asked) == 1
+    looking._books[proxy.id].load, proxy.memory = 0, None
+    clock.come()
+    assert proxy.memory
+    assert len(asked) == 1
+
+
 def test_a_worker_is_stuck_when_it_has_not_answered_for_a_second(silent):
     """One ping is enough: nothing is sent to who does not answer."""
     clock, state, link, *_ = silent

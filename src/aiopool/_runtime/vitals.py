@@ -122,7 +122,7 @@ class Vitals:
         if self._limit is None or worker.pid == os.getpid():
             return True
         vital = self._vitals[worker.id] = Vital()
-        self._measure(worker, vital, time.monotonic())
+        self._measure(worker, vital, time.monotonic(), at_work=False)
         if worker.memory is None or worker.memory <= self._limit:
             return True
         worker.advice = (
@@ -174,7 +174,7 @@ class Vitals:
                 self._see_oldest(worker, book, vital, now)
                 self._ping(worker, book, vital)
             if book.load or vital.loaded:
-                self._measure(worker, vital, now)
+                self._measure(worker, vital, now, at_work=book.load > 0)
             vital.loaded = book.load > 0
             loaded = loaded or vital.loaded
             self._weigh(worker, vital)
@@ -209,7 +209,7 @@ class Vitals:
         worker.flush()
 
     @staticmethod
-    def _measure(worker: WorkerProxy, vital: Vital, now: float) -> None:
+    def _measure(worker: WorkerProxy, vital: Vital, now: float, *, at_work: bool) -> None:
         import psutil  # who only maps inside a worker measures none
 
         try:
@@ -219,6 +219,8 @@ class Vitals:
             info = vital.process.memory_info()
             if info.rss:
                 worker.memory = max(0, info.rss - worker.desk.not_its_own(getattr(info, "shared", info.rss)))
+            if not at_work:
+                return  # Nobody is told its processor time.
             times = vital.process.cpu_times()
         except (psutil.Error, OSError):
             return  # It has ended, or a sandbox shows no more of it.
