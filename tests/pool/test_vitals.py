@@ -354,6 +354,10 @@ def test_of_a_worker_whose_items_have_ended_nothing_but_its_memory_is_measured(s
     clock.come()
     assert proxy.memory
     assert len(asked) == 1
+    # A stream of calls, each of which has ended before anybody looks, keeps it busy.
+    looking.begin(proxy, in_short=True)
+    clock.come()
+    assert len(asked) == 2
 
 
 def test_a_worker_is_stuck_when_it_has_not_answered_for_a_second(silent):

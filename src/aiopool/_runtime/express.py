@@ -192,7 +192,7 @@ class Express:
         if isinstance(run, Run):
             self._runs.hold((run,))
         self._note_sent(self._lines.setdefault(worker.id, _Line(worker)), sent)
-        self._vitals.begin(worker)
+        self._vitals.begin(worker, in_short=True)
         if isinstance(run, Run):
             self._runs.show((run,))
 
@@ -229,7 +229,7 @@ class Express:
                 self._note_sent(line, sent)
                 worker.send(run.frame(sent.batch))
             if count:
-                self._vitals.begin(worker)
+                self._vitals.begin(worker, in_short=True)
                 worker.flush()
 
     def _note_sent(self, line: _Line, sent: _Sent) -> None:

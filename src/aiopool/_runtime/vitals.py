@@ -50,8 +50,8 @@ class Vital:
     if it was ``serving`` coroutines then.
     ``code`` is the item at work when it was looked at, ``since`` when it began, at the latest. ``told`` is what the
     ledger knows of its memory: 1 that it is too much, 2 that it is far too much. ``loaded``: it had items at the last
-    look, or was given some since. ``oldest`` is the code of the item that has run longest, ``oldest_since`` when
-    it was first seen.
+    look, or was given some since; ``calls``: among these some of which the ledger was not told. ``oldest`` is the code
+    of the item that has run longest, ``oldest_since`` when it was first seen.
     """
 
     process: psutil.Process | None = None
@@ -71,6 +71,7 @@ class Vital:
     oldest: int = 0
     oldest_since: float = 0.0
     loaded: bool = False
+    calls: bool = False
     told: int = 0
 
 
@@ -132,14 +133,15 @@ class Vitals:
         self._tell(f.WorkerHeavy(worker.id))
         return False
 
-    def begin(self, worker: WorkerProxy) -> None:
-        """It is given items."""
+    def begin(self, worker: WorkerProxy, *, in_short: bool = False) -> None:
+        """It is given items; ``in_short``: calls of which the ledger may never hear."""
         if (vital := self._vitals.get(worker.id)) is None:
             # The worker of a map inside a worker is this very process, which others look after.
             if worker.pid == os.getpid():
                 return
             vital = self._vitals[worker.id] = Vital()
         vital.loaded = True
+        vital.calls |= in_short
         if self._alarm is None:
             self._looked = time.monotonic()
             self._wake_in(min(FIRST_SECONDS, self._every))
@@ -174,8 +176,8 @@ class Vitals:
                 self._see_oldest(worker, book, vital, now)
                 self._ping(worker, book, vital)
             if book.load or vital.loaded:
-                self._measure(worker, vital, now, at_work=book.load > 0)
-            vital.loaded = book.load > 0
+                self._measure(worker, vital, now, at_work=book.load > 0 or vital.calls)
+            vital.loaded, vital.calls = book.load > 0, False
             loaded = loaded or vital.loaded
             self._weigh(worker, vital)
         if loaded and self._alarm is None:
