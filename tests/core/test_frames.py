@@ -81,10 +81,20 @@ def puts(draw: st.DrawFn) -> frames.Put:
     return frames.Put(draw(large), offset, draw(st.booleans()), [len(part) for part in parts], data)
 
 
+@st.composite
+def calls(draw: st.DrawFn) -> frames.Calls:
+    """Calls of one function."""
+    count = draw(st.integers(0, 5))
+    columns = [draw(st.lists(large, min_size=count, max_size=count)) for _ in range(2)]
+    arguments = draw(st.lists(blob, min_size=count, max_size=count))
+    return frames.Calls(draw(st.integers(0, 255)), draw(blob), *columns, arguments)
+
+
 KINDS = {
     frames.Setup: st.builds(frames.Setup, blob, blob),
     frames.Function: st.builds(frames.Function, large, st.integers(0, 255), blob, blob),
     frames.Call: st.builds(frames.Call, large, large, st.integers(0, 255), blob, blob),
+    frames.Calls: calls(),
     frames.Batch: batches(),
     frames.AskBack: st.builds(frames.AskBack, large, large),
     frames.Cancel: st.builds(frames.Cancel, large),

@@ -78,11 +78,18 @@ def _lent(chance: random.Random) -> frames.Lent:
     return frames.Lent(_large(chance), _ints(chance, count), _ints(chance, count), _ints(chance, count))
 
 
+def _calls(chance: random.Random) -> frames.Calls:
+    count = chance.randrange(5)
+    arguments = [_blob(chance) for _ in range(count)]
+    return frames.Calls(chance.randrange(32), _blob(chance), _ints(chance, count), _ints(chance, count), arguments)
+
+
 KINDS: dict[type, Callable[[random.Random], Frame]] = {
     frames.Setup: lambda c: frames.Setup(_blob(c), _blob(c)),
     frames.Function: lambda c: frames.Function(_large(c), c.randrange(32), _blob(c), _blob(c)),
     frames.Batch: _batch,
     frames.Call: lambda c: frames.Call(_large(c), _large(c), c.randrange(32), _blob(c), _blob(c)),
+    frames.Calls: _calls,
     frames.AskBack: lambda c: frames.AskBack(_large(c), _large(c)),
     frames.Cancel: lambda c: frames.Cancel(_large(c)),
     frames.Forget: lambda c: frames.Forget(_large(c)),

@@ -14,6 +14,7 @@ __all__ = [
     "AskStacks",
     "Batch",
     "Call",
+    "Calls",
     "Cancel",
     "Dropped",
     "Environment",
@@ -130,6 +131,18 @@ class Call:
     flags: int
     function: Bytes
     arguments: Bytes
+
+
+@frozen
+class Calls:
+    """To a worker: several of these with the same function, each with its job, its batch and its arguments."""
+
+    kind: ClassVar[int] = 31
+    flags: int
+    function: Bytes
+    jobs: Sequence[int]
+    batches: Sequence[int]
+    arguments: Sequence[Bytes]
 
 
 @frozen
@@ -410,7 +423,7 @@ class Stacks:
 
 
 Frame = (
-    Setup | Function | Batch | Call | AskBack | AskStacks | Cancel | Forget | Environment | Ping
+    Setup | Function | Batch | Call | Calls | AskBack | AskStacks | Cancel | Forget | Environment | Ping
     | Ready | StartFailed | Results | Failed | HandedBack | Dropped | Held | Overdue | Pong | Reported | Modules
     | Turned | Stacks | Lent | GivenBack | Put | Release
 )  # fmt: skip

@@ -24,6 +24,7 @@ from aiopool._core.frames import (
     Batch,
     Bytes,
     Call,
+    Calls,
     Cancel,
     Dropped,
     Environment,
@@ -62,6 +63,7 @@ _ONE = struct.Struct("<Q")
 _FUNCTION = struct.Struct("<QBI")
 _BATCH = struct.Struct("<QQII")
 _CALL = struct.Struct("<QQBI")
+_CALLS = struct.Struct("<BI")
 _ASK = struct.Struct("<QQ")
 _READY = struct.Struct("<Q")
 _RESULTS = struct.Struct("<QQd")
@@ -118,6 +120,16 @@ def _encode_batch(frame: Batch) -> list[Bytes]:
     ]
 
 
+def _encode_calls(frame: Calls) -> list[Bytes]:
+    return [
+        _CALLS.pack(frame.flags, len(frame.function)),
+        frame.function,
+        *ints(frame.jobs),
+        *ints(frame.batches),
+        *blobs(b"", frame.arguments),
+    ]
+
+
 def _encode_results(frame: Results) -> list[Bytes]:
     column, since = frame.seconds, EACH
     if len(column) == 1 and not frame.blobs and type(column) is tuple and type(frame.positions) is range and IS_LITTLE:
@@ -142,6 +154,7 @@ _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
     Function: lambda f: [_FUNCTION.pack(f.job, f.flags, len(f.settings)), f.settings, f.data],
     Batch: _encode_batch,
     Call: lambda f: [_CALL.pack(f.job, f.batch, f.flags, len(f.function)), f.function, f.arguments],
+    Calls: _encode_calls,
     AskBack: lambda f: [_ASK.pack(f.job, f.count)],
     Cancel: lambda f: [_ONE.pack(f.job)],
     Forget: lambda f: [_ONE.pack(f.job)],
@@ -182,6 +195,18 @@ def _decode_batch(body: Body) -> Batch:
 def _decode_call(body: Body) -> Call:
     job, batch, flags, length = _CALL.unpack(body.take(_CALL.size))
     return Call(job, batch, flags, body.take(length), body.rest())
+
+
+def _decode_calls(body: Body) -> Calls:
+    flags, length = body.fields(_CALLS)
+    function = body.take(length)
+    jobs, batches = body.ints(), body.ints()
+    _, each = body.blobs()
+    _check_column("jobs", len(jobs), len(each))
+    _check_column("batches", len(batches), len(each))
+    arguments = [blob for blob in each if blob is not None]
+    _check_column("arguments", len(arguments), len(each))
+    return Calls(flags, function, jobs, batches, arguments)
 
 
 def _decode_results(body: Body) -> Results:
@@ -273,6 +298,7 @@ _DECODERS: dict[int, Callable[[Body], Frame]] = {
     Function.kind: _decode_function,
     Batch.kind: _decode_batch,
     Call.kind: _decode_call,
+    Calls.kind: _decode_calls,
     AskBack.kind: lambda body: AskBack(*body.fields(_ASK)),
     Cancel.kind: lambda body: Cancel(*body.fields(_ONE)),
     Forget.kind: lambda body: Forget(*body.fields(_ONE)),

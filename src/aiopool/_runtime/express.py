@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from select import PIPE_BUF
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from aiopool._runtime.arrivals import Segment
 from aiopool._runtime.calls import Call, Shape
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
+from aiopool._runtime.environment import Snapshot
 from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.proxy import WorkerProxy
 from aiopool._runtime.results import Ending
@@ -221,16 +223,28 @@ class Express:
         lines = sorted((line for line in self._lines.values() if 2 * line.out < most), key=_out)
         for place, line in enumerate(lines):
             count = min(most - line.out, -(-len(self._waiting) // (len(lines) - place)))
-            worker = line.worker
-            for _ in range(count):
-                run = self._waiting.popleft()
-                sent = _Sent(worker, run, self._runs.new_batch(), worker.output.said)
-                self._dispatch.send_environment(worker, run.environment)
-                self._note_sent(line, sent)
-                worker.send(run.frame(sent.batch))
+            for alike, runs in groupby([self._waiting.popleft() for _ in range(count)], key=_alike):
+                self._dispatch.send_environment(line.worker, alike[0])
+                self._give(line, list(runs))
             if count:
-                self._vitals.begin(worker, in_short=True)
-                worker.flush()
+                self._vitals.begin(line.worker, in_short=True)
+                line.worker.flush()
+
+    def _give(self, line: _Line, runs: Sequence[Run | Call]) -> None:
+        """Send calls of one function there."""
+        worker = line.worker
+        said = worker.output.said
+        batches = [self._runs.new_batch() for _ in runs]
+        for run, batch in zip(runs, batches, strict=True):
+            self._note_sent(line, _Sent(worker, run, batch, said))
+        calls = [run.frame(batch) for run, batch in zip(runs, batches, strict=True)]
+        if len(calls) == 1:
+            worker.send(calls[0])
+            return
+        jobs = [call.job for call in calls]
+        first = calls[0]
+        arguments = [call.arguments for call in calls]
+        worker.send(frames.Calls(first.flags, first.function, _run_of(jobs), _run_of(batches), arguments))
 
     def _note_sent(self, line: _Line, sent: _Sent) -> None:
         self._sent[sent.batch] = sent
@@ -356,3 +370,16 @@ class Express:
 
 def _out(line: _Line) -> int:
     return line.out
+
+
+def _alike(run: Run | Call) -> tuple[Snapshot, int, bytes]:
+    """What calls have in common that travel together."""
+    if isinstance(run, Call):
+        return run.environment, run.shape.flags, run.shape.data
+    return run.environment, run.spec.flags, run.spec.function
+
+
+def _run_of(numbers: list[int]) -> Sequence[int]:
+    """The same, as a range where they are one."""
+    run = range(numbers[0], numbers[-1] + 1)
+    return run if len(run) == len(numbers) and list(run) == numbers else numbers

@@ -58,6 +58,7 @@ class Link(threading.Thread):
             frames.Setup: runner.setup.put,
             frames.Function: self._know,
             frames.Call: self._take_call,
+            frames.Calls: self._take_calls,
             frames.Environment: surroundings.take,
             frames.Batch: self._add,
             frames.AskBack: self._hand_back,
@@ -173,8 +174,12 @@ class Link(threading.Thread):
             self._expecting = True
             self._modules.expect(monotonic())
         job = self._runner.know(frames.Function(frame.job, frame.flags, b"", frame.function))
-        job.add_call(frame)
+        job.add_call(frame.batch, frame.arguments)
         self._runner.serve(job)
+
+    def _take_calls(self, frame: frames.Calls) -> None:
+        for job, batch, arguments in zip(frame.jobs, frame.batches, frame.arguments, strict=True):
+            self._take_call(frames.Call(job, batch, frame.flags, frame.function, arguments))
 
     def _tell_stacks(self, frame: frames.AskStacks) -> None:
         self._asked.append(frame)

@@ -383,9 +383,9 @@ class JobRun:
         else:
             self.queue.extend(map(Entry, repeat(batch), range(batch.size), frame.items))
 
-    def add_call(self, frame: frames.Call) -> None:
-        """Queue the only item."""
-        batch = BatchRun(self, frames.Batch(self.id, frame.batch, 1, 1, ONLY, b"", ()), [frame.arguments], OWN)
+    def add_call(self, number: int, arguments: frames.Bytes) -> None:
+        """Queue the only item, in a batch of this number."""
+        batch = BatchRun(self, frames.Batch(self.id, number, 1, 1, ONLY, b"", ()), [arguments], OWN)
         self.queue.append(Entry(batch, 0, 0))
 
     # --- what has not started --------------------------------------------------------------------------------------
