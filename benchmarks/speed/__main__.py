@@ -101,6 +101,8 @@ def write(data: dict[str, Any], page: Path | None, into: Path) -> None:
         text = report.replaced(page.read_text(encoding="utf-8"), report.page_text(data))
         page.write_text(text, encoding="utf-8")
         print(f"Written into {page}.")
+    if not picture.parts(data):
+        return  # Only what is told, as of one subject alone.
     try:
         picture.draw(data, into)
         print(f"Drawn into {into}.")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from benchmarks.speed import peers, picture, report, words
+from benchmarks.speed.__main__ import write
 from benchmarks.speed.figures import FAILS, HOLDS, UNKNOWN, UNSURE, greedy, judged, order, paired, spread
 from benchmarks.speed.rounds import Course
 from benchmarks.speed.subjects import SUBJECTS, Contender, Metric, Promise, Size, Subject, subject
@@ -176,6 +177,9 @@ def test_the_picture_is_drawn(tmp_path):
     text = (tmp_path / "b.svg").read_text(encoding="utf-8")
     assert "2.00/s" in text
     assert text == (tmp_path / "one" / "a.svg").read_text(encoding="utf-8")
+    # One subject alone may have nothing that is drawn.
+    write(run([report.as_data(SUBJECT, {"ours": {"seconds": [1.0]}}, {})]), None, tmp_path / "none.svg")
+    assert not (tmp_path / "none.svg").exists()
 
 
 @pytest.mark.parametrize("key", SUBJECTS)
