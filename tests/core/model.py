@@ -355,7 +355,7 @@ class Model:
         assert worker.index == items[0] or items[0] not in {book.index for book in own}, "the item has its own place"
 
     def _on_send_ask_back(self, order: f.SendAskBack) -> None:
-        assert order.count > 0
+        assert order.parts > 1
         self._running_job(order.job)
         self.asks[order.worker, order.job] += 1
         self._listening(order.worker).inbox.append(order)

@@ -98,6 +98,16 @@ def test_a_long_item_now_and_then_does_not_make_every_batch_small():
     assert pool.ordered["SendBatch"] < len(durations) / 4
 
 
+@pytest.mark.parametrize("workers", [2, 8])
+def test_who_is_asked_keeps_its_part_of_what_is_really_left(workers):
+    """What has ended lately nobody else knows of: half of what seems to be left may be all, and it would idle next."""
+    pool = Timed(workers, cost=COST, deaf=0.005)
+    pool.warm_up()
+    durations = [2e-5] * (10_000 * workers) + [0.03] * (30 * workers)
+    assert pool.run(durations) <= 1.02 * greedy(durations, workers)
+    assert pool.ordered["SendAskBack"] < workers
+
+
 def test_what_is_handed_back_in_the_end_is_not_made_into_a_batch_for_each_item():
     """So many workers idle then, and so many batches there are at most for each question."""
     pool = ready(8)

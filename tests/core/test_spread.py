@@ -238,7 +238,7 @@ def test_an_idle_worker_gets_half_of_what_has_not_started_elsewhere():
     world.open("def", 9, batch=9)
     world.calm()
     assert sorted(loads(world)) == [4, 5]
-    assert [order.count for order in world.orders(f.SendAskBack)] == [4]
+    assert [order.parts for order in world.orders(f.SendAskBack)] == [2]
 
 
 def test_a_worker_that_had_nothing_to_give_is_not_asked_again_until_it_gets_something():

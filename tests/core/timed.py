@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from aiopool._core import facts as f
+from aiopool._core.frames import AskBack
 from aiopool._core.ledger import Ledger
 
 FLUSH = 0.02
@@ -44,9 +45,11 @@ class Timed:
     """A pool. A message takes ``latency`` seconds, and the pool's thread ``cost`` for each fact.
 
     Coroutines here keep their worker's core busy as functions do, or wait for nothing: they end one after another.
+
+    A worker that runs something is asked in vain for ``deaf`` seconds: its other thread waits for the interpreter.
     """
 
-    def __init__(self, size: int, *, latency: float = 0.0003, cost: float = 0.0) -> None:
+    def __init__(self, size: int, *, latency: float = 0.0003, cost: float = 0.0, deaf: float = 0.0) -> None:
         self.ledger = Ledger(size)
         self.now = 0.0
         self.told = Counter[str]()
@@ -54,6 +57,7 @@ class Timed:
         self.sizes: list[int] = []
         self._latency = latency
         self._cost = cost
+        self._deaf = deaf
         self._free_at = 0.0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
@@ -121,7 +125,8 @@ class Timed:
                 self.sizes.append(len(self._batches[order.batch]))
                 self._later(self._latency, lambda: self._take(self._workers[order.worker], order.batch))
             case f.SendAskBack():
-                self._later(self._latency, lambda: self._hand_back(self._workers[order.worker], order))
+                deaf = self._deaf if self._workers[order.worker].running is not None else 0.0
+                self._later(self._latency + deaf, lambda: self._hand_back(self._workers[order.worker], order))
             case f.Supply():
                 was_reading = self._read < self._upto
                 self._upto, self._size = order.upto, order.size
@@ -199,7 +204,7 @@ class Timed:
         worker.unsent = {}
 
     def _hand_back(self, worker: TimedWorker, order: f.SendAskBack) -> None:
-        back = [worker.queue.pop() for _ in range(min(order.count, len(worker.queue)))]
+        back = [worker.queue.pop() for _ in range(AskBack(order.job, order.parts).of(len(worker.queue)))]
         for batch, _ in back:
             worker.left[batch] -= 1
         batches, positions = [spot[0] for spot in back], [spot[1] for spot in back]

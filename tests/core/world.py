@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 
 from aiopool._core import facts as f
+from aiopool._core import frames
 from tests.core.model import Job, Model, Spot, Worker
 
 
@@ -227,9 +228,9 @@ class World(Model):
                 worker.lanes[job] = lanes
                 spots = ((batch, position) for position in range(len(self.batches[batch][1])))
                 worker.queues.setdefault(job, deque()).extend(spots)
-            case f.SendAskBack(_, job, count):
+            case f.SendAskBack(_, job, parts):
                 queue = worker.queues.get(job, deque())
-                back = [queue.pop() for _ in range(min(count, len(queue)))]
+                back = [queue.pop() for _ in range(frames.AskBack(job, parts).of(len(queue)))]
                 worker.outbox.append(
                     f.Returned(worker.id, job, tuple(spot[0] for spot in back), tuple(spot[1] for spot in back))
                 )

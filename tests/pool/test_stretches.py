@@ -216,16 +216,19 @@ def test_the_link_thread_looks_again_as_long_as_somebody_sends(bench):
 def test_what_is_handed_back_is_what_has_not_started(bench):
     """From the end, while an item runs; the rest is still run."""
     back: list[int] = []
+    left: list[int] = []
 
     def ask(x: int) -> int:
         if x == 10:
             for count in (5, 30):
                 back.extend(here.job.hand_back(count).positions)
+                left.append(here.job.waiting)
         return x
 
     here = bench(100, ask)
     here.run()
     assert sorted(back) == list(range(65, 100))
+    assert left == [84, 54]
     assert here.results == list(range(65))
     assert here.served == 2
 

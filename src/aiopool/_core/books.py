@@ -20,7 +20,7 @@ OTHER: dict[Kind, Kind] = {"async": "def", "def": "async"}
 Whose = Literal["workers", "jobs", "suspects", "idle"]
 
 ALL = 1 << 40
-"""More items than a job may have."""
+"""More items than a job may have: of so many parts of them none has any."""
 
 
 class Books:
@@ -186,12 +186,12 @@ class Books:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def ask_back(self, worker: WorkerBook, job: JobBook, count: int) -> None:
-        """Order the worker to hand back items that have not started, unless it was asked for as many already."""
+    def ask_back(self, worker: WorkerBook, job: JobBook, parts: int) -> None:
+        """Order the worker to keep one of so many parts of what has not started, unless it was asked for that."""
         asks = worker.asks.get(job.id, [])
-        if job.id not in worker.barren and count not in asks:
-            worker.asks[job.id] = [*asks, count]
-            self.orders.append(f.SendAskBack(worker.id, job.id, count))
+        if job.id not in worker.barren and parts not in asks:
+            worker.asks[job.id] = [*asks, parts]
+            self.orders.append(f.SendAskBack(worker.id, job.id, parts))
 
     def drain(self, worker: WorkerBook, *, for_good: bool = False) -> None:
         """Order the worker to hand back what has not started; ``for_good``: it will never take anything again.

@@ -328,11 +328,11 @@ class SendBatch:
 
 @frozen
 class SendAskBack:
-    """The worker shall hand back up to ``count`` items that it has not started."""
+    """The worker shall hand back what it has not started, but for one of ``parts`` equal parts, rounded down."""
 
     worker: int
     job: int
-    count: int
+    parts: int
 
 
 @frozen

@@ -147,11 +147,18 @@ class Calls:
 
 @frozen
 class AskBack:
-    """To a worker: hand back up to ``count`` items of this job that have not started. Answered by HandedBack."""
+    """To a worker: hand back what has not started of this job, but for one of ``parts`` equal parts.
+
+    Answered by HandedBack. A part and no number, because only the worker knows how many have not started.
+    """
 
     kind: ClassVar[int] = 4
     job: int
-    count: int
+    parts: int
+
+    def of(self, waiting: int) -> int:
+        """How many of so many that have not started."""
+        return waiting - waiting // max(1, self.parts)
 
 
 @frozen

@@ -35,7 +35,7 @@ from typing import Any, Literal
 from aiopool._core import facts as f
 from aiopool._core import policy
 from aiopool._core.attempts import Attempts
-from aiopool._core.books import Books
+from aiopool._core.books import ALL, Books
 from aiopool._core.deaths import Deaths
 from aiopool._core.facts import Kind
 from aiopool._core.items import BatchBook, JobBook
@@ -323,7 +323,7 @@ class Ledger:
             again.extend(batch.indices(positions))
         job = self._books.jobs.get(fact.job)
         if job is not None:
-            if len(again) < asked:
+            if asked >= ALL or (asked and not again):
                 worker.barren.add(job.id)
             if again and job.opened.single:
                 job.came_from = worker.id

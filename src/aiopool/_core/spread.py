@@ -363,9 +363,8 @@ class Spread:
             if victim.load <= 1:
                 break
             if victim.may_give and (job := self._spare_job(victim, idle)) is not None:
-                # At least one of its items runs. So many idle workers and the victim itself get the same part each.
-                spare, idlers = min(job.crew[victim.id].out, victim.load - 1), len(self._books.idle)
-                self._books.ask_back(victim, job, -(-spare * idlers // (idlers + 1)))
+                # So many idle workers and the victim itself get the same part each.
+                self._books.ask_back(victim, job, len(self._books.idle) + 1)
                 return True
         return False
 
@@ -379,7 +378,7 @@ class Spread:
             return
         victim = self._books.workers[number]
         if victim.may_give and hungry.open_minded and self._may_take(hungry, victim, job):
-            self._books.ask_back(victim, job, -(-surplus // 2))
+            self._books.ask_back(victim, job, 2)
 
     def _spare_job(self, victim: WorkerBook, idle: WorkerBook) -> JobBook | None:
         """The job that came to the victim last and of which it may hold something that has not started."""

@@ -155,7 +155,7 @@ _ENCODERS: dict[type, Callable[[Any], list[Bytes]]] = {
     Batch: _encode_batch,
     Call: lambda f: [_CALL.pack(f.job, f.batch, f.flags, len(f.function)), f.function, f.arguments],
     Calls: _encode_calls,
-    AskBack: lambda f: [_ASK.pack(f.job, f.count)],
+    AskBack: lambda f: [_ASK.pack(f.job, f.parts)],
     Cancel: lambda f: [_ONE.pack(f.job)],
     Forget: lambda f: [_ONE.pack(f.job)],
     Environment: lambda f: [f.data],

@@ -26,7 +26,7 @@ class WorkerBook:
     ``claim``: it takes nothing until it is empty, and then an item of this job. ``tasks`` is how many items it may
     still begin; ``spent``: too few for a batch, so it has taken its last. ``waits_for`` is one that had its place
     before and runs its last items: no function runs here while one does there. ``jobs`` are those whose function it
-    knows. ``asks`` are, job by job, the counts of AskBack that it has not answered, ``barren`` the jobs of which it
+    knows. ``asks`` are, job by job, the parts of each AskBack that it has not answered, ``barren`` the jobs of which it
     holds nothing that has not started.
 
     ``cancelling`` says until when it may take to drop jobs that have ended, ``overdue`` until when items, by batch and

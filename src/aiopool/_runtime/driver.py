@@ -134,7 +134,7 @@ class Driver:
             f.StartWorker: self._start_worker,
             f.SendFunction: self._dispatch.send_function,
             f.SendBatch: self._dispatch.send_batch,
-            f.SendAskBack: lambda order: self._send(order.worker, frames.AskBack(order.job, order.count)),
+            f.SendAskBack: lambda order: self._send(order.worker, frames.AskBack(order.job, order.parts)),
             f.CancelOn: lambda order: self._send(order.worker, frames.Cancel(order.job)),
             f.ForgetOn: lambda order: self._send(order.worker, frames.Forget(order.job)),
             f.HangUp: self._hang_up,

@@ -203,7 +203,7 @@ class Link(threading.Thread):
 
     def _hand_back(self, frame: frames.AskBack) -> None:
         job = self._runner.jobs.get(frame.job)
-        back = job.hand_back(frame.count) if job else frames.HandedBack(frame.job, (), ())
+        back = job.hand_back(frame.of(job.waiting)) if job else frames.HandedBack(frame.job, (), ())
         self._pipes.send(back)
         if back.batches and self._runner.outbox.waiting:
             self._runner.outbox.flush()

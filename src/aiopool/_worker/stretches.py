@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class Stretch:
         self.end = position + len(payloads)
         self._rest = iter(payloads)
         self.steps = enumerate(self._rest, position + 1)
+
+    @property
+    def left(self) -> int:
+        """How many were not taken."""
+        return length_hint(self._rest)
 
     def cut(self) -> Stretch:
         """What was not taken, and will not be from here."""

@@ -273,8 +273,7 @@ class JobRun:
 
     ``deque.append``, ``popleft`` and ``pop`` are atomic, so an item is either started or handed back, never both.
     Items that may run in laps are in ``stretches`` instead, of which the main thread has the first; see
-    :mod:`aiopool._worker.laps`. ``returns`` is what kind of value came last;
-    ``at_once``: its last coroutine has ended without waiting.
+    :mod:`aiopool._worker.laps`. ``returns``: the last value's type; ``at_once``: its last coroutine has not waited.
 
     ``tasks`` are its lanes with their slots on the mark page. ``told`` are those that have got their one
     CancelledError: a second one would strike their cleaning up.
@@ -438,6 +437,11 @@ class JobRun:
             if left.position < left.end:
                 self.stretches.insert(1, left)
                 self.host.serve(self)
+
+    @property
+    def waiting(self) -> int:
+        """How many items have not started, more or less: some may start at this moment."""
+        return len(self.queue) + sum([stretch.left for stretch in list(self.stretches)])
 
     def hand_back(self, count: int) -> frames.HandedBack:
         """Give up to ``count`` items from the end of the queue. For the link thread."""

@@ -40,9 +40,9 @@ class Coroutines(Crew):
         """Queue the items of a batch."""
         self._post(self._add, frame)
 
-    def hand_back(self, count: int) -> None:
+    def hand_back(self, ask: frames.AskBack) -> None:
         """Give back what has not started."""
-        self._post(self._give_back, count)
+        self._post(self._give_back, ask)
 
     def cancel(self) -> None:
         """Cancel the tasks; they end when their loop comes round to them."""
@@ -168,10 +168,10 @@ class Threads(Coroutines):
             self._take_in(frame)
         self._fill()
 
-    def hand_back(self, count: int) -> None:
+    def hand_back(self, ask: frames.AskBack) -> None:
         """Give back what has not started."""
         with self._lock:
-            self._give_back(count)
+            self._give_back(ask)
 
     def cancel(self) -> None:
         """Start nothing more, cancel what waits on the loop; functions that run are forgotten."""

@@ -157,8 +157,8 @@ class Crew:
         """Queue the items of a batch and see to it that they are run."""
         raise NotImplementedError
 
-    def hand_back(self, count: int) -> None:
-        """Give up to ``count`` items back from the end of the queue."""
+    def hand_back(self, ask: frames.AskBack) -> None:
+        """Give back what is asked for, from the end of the queue."""
         raise NotImplementedError
 
     def cancel(self) -> None:
@@ -196,8 +196,8 @@ class Crew:
         values = _payload.load_shared(frame.shared)
         self._queue.extend(Entry(self, frame, position, value) for position, value in enumerate(values))
 
-    def _give_back(self, count: int) -> None:
-        back = [self._queue.pop() for _ in range(min(count, len(self._queue)))]
+    def _give_back(self, ask: frames.AskBack) -> None:
+        back = [self._queue.pop() for _ in range(ask.of(len(self._queue)))]
         self._answer(frames.HandedBack(self._job, [entry.batch for entry in back], [entry.position for entry in back]))
 
     def _call(self, entry: Entry) -> Any:

@@ -48,7 +48,7 @@ class InsideLink:
         self._handlers: dict[type, Callable[[Any], object]] = {
             frames.Function: self._know,
             frames.Batch: lambda frame: self._crews[frame.job].add(frame),
-            frames.AskBack: lambda frame: self._crews[frame.job].hand_back(frame.count),
+            frames.AskBack: lambda frame: self._crews[frame.job].hand_back(frame),
             frames.Cancel: self._cancel,
             frames.Forget: lambda frame: self._crews.pop(frame.job, None),
             frames.Ping: lambda frame: self.answer(frames.Pong(frame.number)),
