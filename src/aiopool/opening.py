@@ -151,7 +151,7 @@ class Opening:
         call = Call(shape, arguments, data)
         job: Job[Any] = Submitted(call)
         try:
-            call.over = registry.hold(job)
+            registry.hold(job, call)
             self._driver.submit(call)
         except BaseException:
             # As in :meth:`_open`.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
+from aiopool._runtime.calls import Call
 from aiopool._runtime.results import Results
 from aiopool._runtime.waiters import END
 from aiopool.job import Job
@@ -65,11 +64,11 @@ class Registry:
             self.ended(job)
             raise
 
-    def hold(self, job: Job[Any]) -> Callable[[], object]:
-        """A call was started, of which nothing is to be kept once it has ended; what to call then."""
+    def hold(self, job: Job[Any], call: Call) -> None:
+        """A call was started, of which nothing is to be kept once it has ended."""
         self.last = job
-        self._running[id(job)] = job
-        return functools.partial(self._running.pop, id(job), None)
+        call.key, call.held_in = id(job), self._running
+        self._running[call.key] = job
 
     def ended(self, job: Job[Any]) -> None:
         """A job has ended."""

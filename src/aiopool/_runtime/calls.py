@@ -23,9 +23,12 @@ from aiopool._runtime.runs import JobSpec, Run
 from aiopool._runtime.waiters import END, Waiter
 from aiopool._runtime.waits import Step
 
-__all__ = ["Call", "Shape"]
+__all__ = ["ONLY", "Call", "Shape"]
 
 _DONE = Ending("done")
+
+ONLY = (0,)
+"""The index of the only item."""
 
 _making = threading.RLock()
 """Before the store of a call is made, and before its end: held for microseconds. Of all calls, as there are many.
@@ -65,7 +68,8 @@ class Shape:
 class Call:
     """One call. ``arguments`` are what the user has passed, ``data`` is the same on its way to a worker.
 
-    ``departed``: whoever has made it has sent it, too. ``over`` is called once, when it has ended in whatever way.
+    ``departed``: whoever has made it has sent it, too. It is taken out of ``held_in``, where it has this ``key``, when
+    it has ended in whatever way. There may be a great many, so it brings little that the collector must look at.
     """
 
     __slots__ = (
@@ -75,12 +79,14 @@ class Call:
         "_results",
         "_value",
         "_waiters",
+        "_worker",
         "arguments",
         "data",
         "departed",
         "environment",
+        "held_in",
         "id",
-        "over",
+        "key",
         "shape",
         "started",
     )
@@ -95,10 +101,12 @@ class Call:
         self.arguments = arguments
         self.data = data
         self.departed = False
-        self.over: Callable[[], object] | None = None
-        self._waiters: list[Waiter] = []
-        self._ended: Segment | None = None
+        self.held_in: dict[int, Any] | None = None
+        self.key = 0
+        self._waiters: tuple[Waiter, ...] = ()
+        self._ended: frames.Results | None = None
         self._ended_at = 0.0
+        self._worker = 0
         self._value: object = EMPTY
         self._results: Results | None = None
 
@@ -118,25 +126,29 @@ class Call:
         """As the driver holds a job: the ledger is going to be told of it."""
         return Run(self.id, self.shape.spec_of(self), self.results, None, self.started, self.environment)
 
-    def end(self, segment: Segment, now: float) -> None:
-        """Its value has come, and it is over. Who waits for it is told."""
+    def end(self, value: frames.Results, worker: int, now: float) -> None:
+        """Its value has come from the worker of this place, and it is over. Who waits for it is told."""
         with _making:
+            self._worker, self._ended_at = worker, now
             if (results := self._results) is None:
-                self._ended_at, self._ended = now, segment
-                waiters, self._waiters = self._waiters, []
+                self._ended = value
+                waiters, self._waiters = self._waiters, ()
         if results is not None:
-            results.deliver(segment)
+            self._deliver(results, value)
             results.end(_DONE)
             return
         self.let_go()
         for waiter in waiters:
             waiter.tell()
 
+    def _deliver(self, results: Results, value: frames.Results) -> None:
+        results.deliver(Segment(ONLY, value.seconds, value.shared, value.blobs, self._worker))
+
     def let_go(self) -> None:
-        """Whoever waits for its end to forget it may do so."""
-        over, self.over = self.over, None
-        if over is not None:
-            over()
+        """Nobody need hold it any more."""
+        if self.held_in is not None:
+            self.held_in.pop(self.key, None)
+            self.held_in = None
 
     # --- any thread --------------------------------------------------------------------------------------------------
 
@@ -148,7 +160,7 @@ class Call:
                 results = Results(1)
                 self.shape.fit_out(self, results)
                 if self._ended is not None:
-                    results.deliver(self._ended)
+                    self._deliver(results, self._ended)
                     results.end(_DONE)
                     results.ended_at = self._ended_at
                 else:
@@ -188,7 +200,7 @@ class Call:
         """Have this one told; look at the call after this, not before. False: it has ended, nobody will be told."""
         with _making:
             if (results := self._results) is None:
-                self._waiters.append(waiter)
+                self._waiters += (waiter,)
                 return self._ended is None
         return results.add(waiter)
 
@@ -196,7 +208,7 @@ class Call:
         """Tell this one no more."""
         with _making:
             if waiter in self._waiters:
-                self._waiters.remove(waiter)
+                self._waiters = tuple([each for each in self._waiters if each is not waiter])
         if self._results is not None:
             self._results.discard(waiter)
 

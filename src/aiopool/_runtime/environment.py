@@ -176,6 +176,8 @@ def _folder(*, keep_gil: bool) -> str | None:
 
 def _console() -> tuple[str, str | None, str, int] | None:
     """How the root logger writes its lines: format, format of dates, style and level; None if it writes none."""
+    if not logging.root.handlers:
+        return None
     handlers = [one for one in logging.root.handlers if not isinstance(one, logging.NullHandler)]
     if not handlers:
         return None

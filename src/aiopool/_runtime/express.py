@@ -27,7 +27,7 @@ from aiopool._core import facts as f
 from aiopool._core import frames, wire
 from aiopool._core.ledger import Ledger
 from aiopool._runtime.arrivals import Segment
-from aiopool._runtime.calls import Call, Shape
+from aiopool._runtime.calls import ONLY, Call, Shape
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
 from aiopool._runtime.environment import Snapshot
@@ -42,7 +42,6 @@ __all__ = ["Express"]
 MOMENT = 0.02
 """So long, in seconds, nothing may be heard of a worker that has calls before the ledger is told."""
 
-ONLY = (0,)
 SHOWN = Shape("", b"", 0, "def", *(cast("Any", None),) * 4)
 """What calls have in common that are shown: each of these is noted for itself."""
 
@@ -109,7 +108,7 @@ class Express:
         self._waiting: deque[Run | Call] = deque()
         self._lines: dict[int, _Line] = {}
         self._heard: list[_Line] = []
-        self._ended: list[tuple[Call, Segment]] = []
+        self._ended: list[tuple[Call, frames.Results, int]] = []
         self._alarm: asyncio.TimerHandle | None = None
         runs.meet = self.meet_all
         runs.at_workers = lambda: [
@@ -237,14 +236,12 @@ class Express:
         batches = [self._runs.new_batch() for _ in runs]
         for run, batch in zip(runs, batches, strict=True):
             self._note_sent(line, _Sent(worker, run, batch, said))
-        calls = [run.frame(batch) for run, batch in zip(runs, batches, strict=True)]
-        if len(calls) == 1:
-            worker.send(calls[0])
+        if len(batches) == 1:
+            worker.send(runs[0].frame(batches[0]))
             return
-        jobs = [call.job for call in calls]
-        first = calls[0]
-        arguments = [call.arguments for call in calls]
-        worker.send(frames.Calls(first.flags, first.function, _run_of(jobs), _run_of(batches), arguments))
+        jobs = _run_of([run.id for run in runs])
+        _, flags, function = _alike(runs[0])
+        worker.send(frames.Calls(flags, function, jobs, _run_of(batches), [run.data for run in runs]))
 
     def _note_sent(self, line: _Line, sent: _Sent) -> None:
         self._sent[sent.batch] = sent
@@ -278,11 +275,10 @@ class Express:
         shape = run.shape if isinstance(run, Call) else SHOWN
         count, took = line.ended.get(shape, (0, 0.0))
         line.ended[shape] = count + 1, took + seconds[0]
-        segment = Segment(ONLY, seconds, frame.shared, frame.blobs, worker.index)
         if isinstance(run, Call):
-            self._ended.append((run, segment))
+            self._ended.append((run, frame, worker.index))
         else:
-            run.results.deliver(segment)
+            run.results.deliver(Segment(ONLY, seconds, frame.shared, frame.blobs, worker.index))
             self._pictures.ended(worker, run, ONLY, seconds[0])
             self._endings.finish(run, Ending("done"))
         return True
@@ -305,8 +301,8 @@ class Express:
             # Last, for who is told takes the processor from this thread.
             ended, self._ended = self._ended, []
             now = time.monotonic()
-            for call, segment in ended:
-                call.end(segment, now)
+            for call, value, worker in ended:
+                call.end(value, worker, now)
 
     def _note_ended(self) -> _Line:
         """Have the ledger note those that are over; the worker that was heard last."""

@@ -149,8 +149,12 @@ class Run:
 
     def frame(self, batch: int) -> frames.Call:
         """All that a worker needs of a call. Any thread."""
-        spec = self.spec
-        return frames.Call(self.id, batch, spec.flags, spec.function, spec.brought[0][1].only or b"")
+        return frames.Call(self.id, batch, self.spec.flags, self.spec.function, self.data)
+
+    @property
+    def data(self) -> bytes:
+        """The arguments of a call."""
+        return self.spec.brought[0][1].only or b""
 
     @property
     def opened(self) -> f.JobOpened:
