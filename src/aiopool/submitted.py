@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiopool._runtime.calls import Call
 from aiopool._runtime.results import EMPTY
-from aiopool._runtime.waiters import END
-from aiopool._runtime.waits import wait_in_thread, wait_on_loop
+from aiopool._runtime.waiters import END, LoopWaiter
+from aiopool._runtime.waits import attended, wait_in_thread
 from aiopool.job import Job
 
 __all__ = ["Submitted"]
@@ -47,11 +47,22 @@ class Submitted(Job[R]):
     def __await__(self) -> Generator[Any, None, Any]:
         __tracebackhide__ = True
         call = self._call
-        try:
-            yield from wait_on_loop(call, END, call.look).__await__()
-        except asyncio.CancelledError as error:
-            self._reading.stop(error)
-            raise
+        if not call.done:
+            # In one go what :func:`wait_on_loop` does: of a thousand calls that are gathered each comes through here.
+            over = attended(call)
+            waiter = LoopWaiter(END)
+            try:
+                with waiter:
+                    if call.add(waiter):
+                        yield from waiter.news()
+            except BaseException as error:
+                call.discard(waiter)
+                if isinstance(error, asyncio.CancelledError):
+                    self._reading.stop(error)
+                raise
+            finally:
+                if over is not None:
+                    over()
         value = call.value()
         return value if value is not EMPTY else (yield from self._all().__await__())
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from aiopool._runtime.waiters import TICK, LoopWaiter, ThreadWaiter, Waiter
 
-__all__ = ["Awaited", "Interrupt", "Look", "Step", "wait_in_thread", "wait_on_loop", "watch_waits"]
+__all__ = ["Awaited", "Interrupt", "Look", "Step", "attended", "wait_in_thread", "wait_on_loop", "watch_waits"]
 
 
 class Step(enum.Enum):
@@ -45,7 +45,8 @@ def watch_waits(watch: Callable[[Awaited], Callable[[], object] | None]) -> None
     _watches.append(watch)
 
 
-def _over(results: Awaited) -> Callable[[], object] | None:
+def attended(results: Awaited) -> Callable[[], object] | None:
+    """Somebody begins to wait here; what is to be called when that is over."""
     return _watches[-1](results) if _watches else None
 
 
@@ -60,7 +61,7 @@ async def wait_on_loop(results: Awaited, wants: int, look: Look, seconds: float 
     deadline = None if seconds is None else time.monotonic() + seconds
     with LoopWaiter(wants) as waiter:
         alarm = None if seconds is None else waiter.alarm(seconds)
-        over = _over(results)
+        over = attended(results)
         results.add(waiter)
         try:
             if step is Step.AGAIN:
@@ -106,7 +107,7 @@ def wait_in_thread(
                         return False, interrupt.pressed
                 elif not added:
                     before_blocking()
-                    over = _over(results)
+                    over = attended(results)
                     results.add(waiter)
                     added = True
                 elif late:
