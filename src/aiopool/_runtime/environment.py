@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
@@ -163,12 +163,18 @@ def _variables() -> dict[str, str]:
     return variables
 
 
+_folder_keeping_gil: Callable[[], str] | None = None
+
+
 def _folder(*, keep_gil: bool) -> str | None:
+    global _folder_keeping_gil  # noqa: PLW0603
     try:
         if keep_gil:
-            from aiopool._runtime.folder import folder  # with ctypes, which a lone call does without
+            if _folder_keeping_gil is None:
+                from aiopool._runtime.folder import folder  # with ctypes, which a lone call does without
 
-            return folder()
+                _folder_keeping_gil = folder
+            return _folder_keeping_gil()
         return os.getcwd()  # noqa: PTH109  # a pathlib one costs ten times as much, in every call
     except FileNotFoundError:
         return None  # It was removed; workers stay where they are.

@@ -19,8 +19,18 @@ _getcwd.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
 _buffer = ctypes.create_string_buffer(SIZE)
 
 
+_last: tuple[bytes | None, str] = b"", ""
+
+
 def folder() -> str:
     """As ``os.getcwd``, with its errors."""
+    global _last  # noqa: PLW0603
     # Nobody else runs between the call and the copy that it returns.
     found: bytes | None = _getcwd(_buffer, SIZE)
-    return os.getcwd() if found is None else os.fsdecode(found)  # noqa: PTH109  # a pathlib one costs ten times as much
+    last = _last
+    if found == last[0] and found is not None:
+        return last[1]
+    if found is None:
+        return os.getcwd()  # noqa: PTH109  # a pathlib one costs ten times as much
+    _last = last = found, os.fsdecode(found)
+    return last[1]
