@@ -45,6 +45,7 @@ MOMENT = 0.02
 SHOWN = Shape("", b"", 0, "def", *(cast("Any", None),) * 4)
 """What calls have in common that are shown: each of these is noted for itself."""
 
+THE_ONE = range(1)
 LONGEST = 1e9
 """No call has taken so many seconds."""
 
@@ -259,7 +260,7 @@ class Express:
         sent, positions, seconds = self._sent.get(frame.batch), frame.positions, frame.seconds
         if sent is None or sent.worker is not worker or sent.run.id != frame.job:
             return False
-        if len(positions) != 1 or positions[0] != 0 or not 0 <= seconds[0] <= LONGEST:
+        if positions != THE_ONE or not 0 <= seconds[0] <= LONGEST:
             return False
         # What it has printed must not come after its end. To whoever shows it the call is a job.
         if worker.drain_before() and worker.output.is_amid:

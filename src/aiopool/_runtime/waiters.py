@@ -45,14 +45,14 @@ class Bridge:
     of a Jupyter kernel only schedules a cancel, which the loop does not notice before it wakes by itself.
     """
 
-    __slots__ = ("_scheduled", "_ticking", "_told", "loop", "waiting")
+    __slots__ = ("_scheduled", "_told", "is_ticking", "loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.waiting: set[LoopWaiter] = set()
+        self.waiting = 0
         self._told: deque[LoopWaiter] = deque()
         self._scheduled = False
-        self._ticking = False
+        self.is_ticking = False
 
     def tell(self, waiter: LoopWaiter) -> None:
         """Have the loop wake this waiter. A loop that has closed takes its waiters with it."""
@@ -76,12 +76,12 @@ class Bridge:
 
     def tick_while_waiting(self) -> None:
         """Start the tick, unless it runs. It ends by itself, one tick after nobody waits any more."""
-        if not self._ticking:
-            self._ticking = True
+        if not self.is_ticking:
+            self.is_ticking = True
             self.loop.call_later(TICK, self._tick, context=contextvars.Context())
 
     def _tick(self) -> None:
-        self._ticking = False
+        self.is_ticking = False
         if self.waiting:
             self.tick_while_waiting()
         elif getattr(_here, "bridge", None) is self:
@@ -115,12 +115,13 @@ class LoopWaiter:
         self._told = False
 
     def __enter__(self) -> Self:
-        self._bridge.waiting.add(self)
-        self._bridge.tick_while_waiting()
+        if not self._bridge.is_ticking:
+            self._bridge.tick_while_waiting()
+        self._bridge.waiting += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bridge.waiting.discard(self)
+        self._bridge.waiting -= 1
 
     def tell(self) -> None:
         """Say that there is news."""
