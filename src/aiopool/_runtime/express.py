@@ -289,6 +289,9 @@ class Express:
 
         As nothing was told since it got its call, the next one may be sent there by whoever makes it.
         """
+        if len(self._ended) == 1:
+            # Who waits for one alone wakes up while the rest is done here.
+            self._tell_ended()
         if self._heard:
             heard = self._note_ended()
             if self._waiting:
@@ -300,10 +303,13 @@ class Express:
                         self._offer = heard.worker, self._kind
         if self._ended:
             # Last, for who is told takes the processor from this thread.
-            ended, self._ended = self._ended, []
-            now = time.monotonic()
-            for call, value, worker in ended:
-                call.end(value, worker, now)
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        now = time.monotonic()
+        for call, value, worker in ended:
+            call.end(value, worker, now)
 
     def _note_ended(self) -> _Line:
         """Have the ledger note those that are over; the worker that was heard last."""
