@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from select import PIPE_BUF
-from typing import Any, cast
+from typing import cast
 
 from aiopool._core import facts as f
 from aiopool._core import frames, wire
@@ -41,9 +41,6 @@ __all__ = ["Express"]
 
 MOMENT = 0.02
 """So long, in seconds, nothing may be heard of a worker that has calls before the ledger is told."""
-
-SHOWN = Shape("", b"", 0, "def", *(cast("Any", None),) * 4)
-"""What calls have in common that are shown: each of these is noted for itself."""
 
 THE_ONE = range(1)
 LONGEST = 1e9
@@ -65,13 +62,13 @@ class _Line:
     """Calls at one worker: so many are ``out``, and nothing was heard of them since ``at``.
 
     Of those that have ``ended``, by what they have in common, the ledger does not know yet: how many they are, and how
-    many seconds they took together.
+    many seconds they took together. With None stand those that are shown, of which each is noted for itself.
     """
 
     worker: WorkerProxy
     out: int = 0
     at: float = 0.0
-    ended: dict[Shape, tuple[int, float]] = field(default_factory=dict)
+    ended: dict[Shape | None, tuple[int, float]] = field(default_factory=dict)
 
 
 class Express:
@@ -207,12 +204,11 @@ class Express:
                 self._runs.hold((run,))
                 self._dispatch.begin(sent.worker, run, sent.since)
                 self._runs.show((run,))
-        waiting = list(self._waiting)
-        for at, each in enumerate(waiting):
-            if isinstance(each, Call):
-                self._waiting[at] = run = each.run()
-                self._runs.hold((run,))
-                self._runs.show((run,))
+        new = {each: each.run() for each in self._waiting if isinstance(each, Call)}
+        if new:
+            self._waiting = deque([new[each] if isinstance(each, Call) else each for each in self._waiting])
+            self._runs.hold(list(new.values()))
+            self._runs.show(list(new.values()))
 
     def _send(self) -> None:
         """Give every worker a part of those that wait, as far as it has room for them."""
@@ -273,7 +269,7 @@ class Express:
             self._heard.append(line)
         line.out -= 1
         run = sent.run
-        shape = run.shape if isinstance(run, Call) else SHOWN
+        shape = run.shape if isinstance(run, Call) else None
         count, took = line.ended.get(shape, (0, 0.0))
         line.ended[shape] = count + 1, took + seconds[0]
         if isinstance(run, Call):
@@ -321,7 +317,7 @@ class Express:
             for shape, (some, took) in ended.items():
                 count += some
                 seconds += took
-                if shape is not SHOWN:
+                if shape is not None:
                     self._pictures.passed(line.worker, shape, some, took)
             self._ledger.passed(line.worker.id, self._kind, count, seconds, now)
         return heard[-1]
