@@ -18,7 +18,7 @@ from aiopool._runtime.driver import Driver
 from aiopool._runtime.labelling import Labels
 from aiopool._runtime.lending import Lending
 from aiopool._runtime.recoder import Encode
-from aiopool._runtime.results import Results
+from aiopool._runtime.results import Ending, Results
 from aiopool._runtime.runs import JobSpec
 from aiopool._runtime.sources import Source, chosen
 from aiopool.errors import InputError, ItemTimeout, OptionError
@@ -45,7 +45,6 @@ class Opening:
         self._size = size
         self._must_be_open = must_be_open
         self._shape: Shape | None = None
-        self._shaped: _payload.FunctionBlob | None = None
 
     def map(
         self,
@@ -146,17 +145,18 @@ class Opening:
         """The same, of which nothing is to be seen while it runs: made of as little as can be."""
         self._must_be_open()
         shape = self._shape
-        if shape is None or self._shaped is not function:
-            shape = self._shape_of(function)
+        if shape is None or shape.function is not function:
+            shape = self._shape = self._shape_of(function)
         call = Call(shape, arguments, data)
         job: Job[Any] = Submitted(call)
         try:
             registry.hold(job, call)
             self._driver.submit(call)
+            registry.last = job
         except BaseException:
-            # As in :meth:`_open`.
+            # As in :meth:`_open`. It may never have come to the pool's thread, and somebody may have seen it.
             self._driver.cancel(call.id, stopped=True)
-            call.let_go()
+            call.results.end(Ending("stopped"))
             raise
         return job
 
@@ -172,10 +172,9 @@ class Opening:
             arguments = call.arguments
             results.labels = Labels(lambda _: arguments, _told_arguments)
 
-        def fill(job: Job[Any], call: Call) -> None:
+        def job_of(call: Call) -> Job[Any]:
             results, arguments = call.results, call.arguments
-            Job.__init__(
-                job,
+            return Job(
                 self._driver,
                 call.id,
                 function.name,
@@ -189,18 +188,17 @@ class Opening:
             )
 
         flags = _FLAGS_OF_ASYNC_CALL if function.is_async else _FLAGS_OF_CALL
-        shape = Shape(
+        return Shape(
+            function,
             function.name,
             function.data,
             flags,
             _kind(function),
             spec_of,
             fit_out,
-            fill,
+            job_of,
             self._driver.must_not_block,
         )
-        self._shaped, self._shape = function, shape
-        return shape
 
     def _spec_of_call(
         self,

@@ -65,8 +65,8 @@ class Registry:
             raise
 
     def hold(self, job: Job[Any], call: Call) -> None:
-        """A call was started, of which nothing is to be kept once it has ended."""
-        self.last = job
+        """A call is about to start, of which nothing is to be kept once it has ended."""
+        # First this: Stop may come at any line, and who lets go of it goes by that.
         call.key, call.held_in = id(job), self._running
         self._running[call.key] = job
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +16,6 @@ from aiopool.job import Job
 __all__ = ["Submitted"]
 
 R = TypeVar("R")
-
-_filling = threading.RLock()
 
 PARTS = frozenset(
     {"id", "name", "call", "labelled", "started", "owner", "_control", "_results", "_failures", "_reading", "_again"}
@@ -39,10 +36,15 @@ class Submitted(Job[R]):
             __tracebackhide__ = True
             if name not in PARTS:
                 return super().__getattr__(name)
-            with _filling:
-                if name not in vars(self):
-                    self._call.shape.fill(self, self._call)
-            return vars(self)[name]
+            # Two threads at once make two, of which one is it for good: without a lock, as a finaliser may come here.
+            own = vars(self)
+            whole = own.get("_whole") or own.setdefault("_whole", self._call.shape.job_of(self._call))
+            for part, value in vars(whole).items():
+                own.setdefault(part, value)
+            return own[name]
+
+        def __dir__(self) -> list[str]:
+            return sorted({*super().__dir__(), *PARTS})
 
     def __await__(self) -> Generator[Any, None, Any]:
         __tracebackhide__ = True

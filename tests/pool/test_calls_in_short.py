@@ -106,7 +106,7 @@ def test_its_parts_are_those_of_a_job(fresh: Callable[..., Pool]):
     call = pool.submit(work.double, 1)
     assert in_short(call)
     assert call.id > job.id
-    assert vars(call).keys() == PARTS | {"_call"}
+    assert vars(call).keys() == PARTS | {"_call", "_whole"}
     with pytest.raises(AttributeError, match="has no nonsense"):
         call.nonsense  # noqa: B018
     job.result(DEADLINE)

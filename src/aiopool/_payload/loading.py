@@ -37,6 +37,9 @@ PLAIN_TYPES: frozenset[type] = frozenset({int, float, bool, str, bytes, type(Non
 
 FEW = 16
 
+SHORT = 255
+"""Bytes of a text that a pickle has a short form for."""
+
 _NEVER_RETRIED = (NameError, ImportError, SyntaxError, NotPicklable)
 """What fails once fails every time: the code itself is at fault."""
 
@@ -60,7 +63,7 @@ def load_call(data: bytes) -> Callable[..., Any]:
     known, fn = _named
     if known != data or not _bears_its_name(fn):
         fn = load_job(data)[0]
-        if type(fn) is types.FunctionType and _bears_its_name(fn):
+        if type(fn) is types.FunctionType and _bears_its_name(fn) and _is_named_in(data, fn):
             _named = data, fn
     return cast("Callable[..., Any]", fn)
 
@@ -68,6 +71,14 @@ def load_call(data: bytes) -> Callable[..., Any]:
 def _bears_its_name(fn: Any) -> bool:
     module = sys.modules.get(fn.__module__)
     return isinstance(module, types.ModuleType) and vars(module).get(fn.__name__) is fn
+
+
+def _is_named_in(data: bytes, fn: types.FunctionType) -> bool:
+    """Whether it was loaded by its own name. By another one it may have been put there for a while only."""
+    module, name = fn.__module__.encode(), fn.__qualname__.encode()
+    if fn.__qualname__ != fn.__name__ or max(len(module), len(name)) > SHORT:
+        return False
+    return b"\x8c%c%b\x94\x8c%c%b\x94\x93" % (len(module), module, len(name), name) in data
 
 
 def load_job(data: bytes) -> tuple[Callable[..., Any], Classes]:

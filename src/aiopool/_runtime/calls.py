@@ -7,8 +7,9 @@ takes long, fails, prints or is looked at.
 
 from __future__ import annotations
 
+import itertools
 import os
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,37 +31,28 @@ _DONE = Ending("done")
 ONLY = (0,)
 """The index of the only item."""
 
-_making = threading.RLock()
-"""Before the store of a call is made, and before its end: held for microseconds. Of all calls, as there are many.
+numbers = itertools.count(1)
+"""Of the jobs of all pools: among ``aiopool.jobs()`` a number is that of one job."""
 
-Entered again by its own thread where the garbage collector runs a finaliser of the user's in it.
-"""
-
-
-def _disown() -> None:
-    """This is a forked child: another thread may have been in there."""
-    global _making  # noqa: PLW0603
-    _making = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_disown)
+_RESULTS, _DELIVERED = "results", "delivered"
 
 
 @dataclass(slots=True, eq=False)
 class Shape:
     """What calls of one function have in common. ``data`` is the function on its way to a worker.
 
-    ``spec_of`` makes all that a driver must know of one of them, ``fit_out`` its store for those who read it, and
-    ``fill`` the job that its user holds.
+    ``function`` is what they were made of. ``spec_of`` makes all that a driver must know of one of them, ``fit_out``
+    makes its store ready for those who read it, and ``job_of`` the job that its user asks for.
     """
 
+    function: object
     name: str
     data: bytes
     flags: int
     kind: f.Kind
     spec_of: Callable[[Call], JobSpec]
     fit_out: Callable[[Call, Results], None]
-    fill: Callable[[Any, Call], None]
+    job_of: Callable[[Call], Any]
     must_not_block: Callable[[int], bool]
     process: int = field(default_factory=os.getpid)
 
@@ -70,15 +62,19 @@ class Call:
 
     ``departed``: whoever has made it has sent it, too. It is taken out of ``held_in``, where it has this ``key``, when
     it has ended in whatever way. There may be a great many, so it brings little that the collector must look at.
+
+    No lock stands before any of it: the garbage collector may run a finaliser of the user's at any line, which waits
+    for another call, and the pool's thread must not wait for whoever is in there. ``_own`` has those who wait as keys,
+    and the store, for each of which what a dict does in one go decides who is first.
     """
 
     __slots__ = (
         "__weakref__",
         "_ended",
         "_ended_at",
+        "_own",
         "_results",
         "_value",
-        "_waiters",
         "_worker",
         "arguments",
         "data",
@@ -93,17 +89,17 @@ class Call:
 
     is_call = True
     environment: Snapshot
-    started: float
 
     def __init__(self, shape: Shape, arguments: tuple[tuple[Any, ...], dict[str, Any]], data: bytes) -> None:
-        self.id = 0
+        self.id = next(numbers)
+        self.started = time.monotonic()
         self.shape = shape
         self.arguments = arguments
         self.data = data
         self.departed = False
         self.held_in: dict[int, Any] | None = None
         self.key = 0
-        self._waiters: tuple[Waiter, ...] = ()
+        self._own: dict[Any, Any] = {}
         self._ended: frames.Results | None = None
         self._ended_at = 0.0
         self._worker = 0
@@ -128,21 +124,16 @@ class Call:
 
     def end(self, value: frames.Results, worker: int, now: float) -> None:
         """Its value has come from the worker of this place, and it is over. Who waits for it is told."""
-        with _making:
-            self._worker, self._ended_at = worker, now
-            if (results := self._results) is None:
-                self._ended = value
-                waiters, self._waiters = self._waiters, ()
-        if results is not None:
+        self._worker, self._ended_at = worker, now
+        # First this, and then the look; who makes a store does it the other way round.
+        self._ended = value
+        if (results := self._results) is not None:
             self._deliver(results, value)
-            results.end(_DONE)
-            return
+        # In any case: who has made a store meanwhile may have found the value, and not looked further.
         self.let_go()
-        for waiter in waiters:
-            waiter.tell()
-
-    def _deliver(self, results: Results, value: frames.Results) -> None:
-        results.deliver(Segment(ONLY, value.seconds, value.shared, value.blobs, self._worker))
+        for waiter in list(self._own):
+            if type(waiter) is not str:
+                waiter.tell()
 
     def let_go(self) -> None:
         """Nobody need hold it any more."""
@@ -155,22 +146,34 @@ class Call:
     @property
     def results(self) -> Results:
         """Its store, from now on."""
-        with _making:
-            if self._results is None:
-                results = Results(1)
-                self.shape.fit_out(self, results)
-                if self._ended is not None:
-                    self._deliver(results, self._ended)
-                    results.end(_DONE)
-                    results.ended_at = self._ended_at
-                else:
-                    results.add(_Over(self.let_go))
-                    for waiter in self._waiters:
-                        results.add(waiter)
-                self._results = results
-                if self.shape.process != os.getpid():
-                    results.disown()
-            return self._results
+        if self._results is None:
+            made = Results(1)
+            self.shape.fit_out(self, made)
+            self._results = results = self._own.setdefault(_RESULTS, made)
+            if results is made:
+                self._begin(made)
+        return self._results
+
+    def _begin(self, results: Results) -> None:
+        """It has a store: what comes goes there, and who waits for it waits there."""
+        if (value := self._ended) is not None:
+            self._deliver(results, value)
+            return
+        if not results.add(_Over(self.let_go)):
+            self.let_go()
+        for waiter in list(self._own):
+            if type(waiter) is not str and not results.add(waiter):
+                waiter.tell()
+        if self.shape.process != os.getpid():
+            results.disown()
+
+    def _deliver(self, results: Results, value: frames.Results) -> None:
+        me = object()
+        if self._own.setdefault(_DELIVERED, me) is me:
+            loaded = None if self._value is EMPTY else [self._value]
+            results.deliver(Segment(ONLY, value.seconds, value.shared, value.blobs, self._worker), loaded)
+            results.end(_DONE)
+            results.ended_at = self._ended_at
 
     @property
     def done(self) -> bool:
@@ -198,19 +201,16 @@ class Call:
 
     def add(self, waiter: Waiter) -> bool:
         """Have this one told; look at the call after this, not before. False: it has ended, nobody will be told."""
-        with _making:
-            if (results := self._results) is None:
-                self._waiters += (waiter,)
-                return self._ended is None
-        return results.add(waiter)
+        self._own[waiter] = True
+        if (results := self._results) is not None:
+            return results.add(waiter)
+        return self._ended is None
 
     def discard(self, waiter: Waiter) -> None:
         """Tell this one no more."""
-        with _making:
-            if waiter in self._waiters:
-                self._waiters = tuple([each for each in self._waiters if each is not waiter])
-        if self._results is not None:
-            self._results.discard(waiter)
+        self._own.pop(waiter, None)
+        if (results := self._results) is not None:
+            results.discard(waiter)
 
 
 class _Over:

@@ -10,13 +10,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from aiopool._core import facts as f
 from aiopool._core import frames
 from aiopool._core.ledger import Ledger
 from aiopool._runtime import environment
-from aiopool._runtime.calls import Call
+from aiopool._runtime.calls import Call, numbers
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
 from aiopool._runtime.express import Express
@@ -50,9 +50,6 @@ log = logging.getLogger("aiopool")
 
 PART_SECONDS = 3.0
 """How long a worker without work may take to end by itself once the pool has hung up."""
-
-_job_ids = itertools.count(1)
-"""Of all pools: among ``aiopool.jobs()`` a number is that of one job."""
 
 
 class Driver:
@@ -173,7 +170,7 @@ class Driver:
 
     def open(self, spec: JobSpec, results: Results, feed: Callable[[Feeder], None] | None) -> int:
         """Begin a job; its number."""
-        job = next(_job_ids)
+        job = next(numbers)
         feeder = Feeder(job, self._inlet, self._recoder, spec.encode, spec.keep) if feed else None
         run = Run(job, spec, results, feeder, time.monotonic(), environment.take())
         try:
@@ -202,9 +199,7 @@ class Driver:
         return job
 
     def submit(self, call: Call) -> None:
-        """Begin a call. It is numbered first: whatever this raises, it may be under way. Any thread."""
-        call.id = next(_job_ids)
-        call.started = time.monotonic()
+        """Begin a call. Whatever this raises, it may be under way. Any thread."""
         waits = self._io.waits_with(self._open)
         call.environment = environment.take(keep_gil=waits)
         if self.options.reload_modules and not waits and (outdated := self._modules.outdated()):
@@ -307,8 +302,14 @@ class Driver:
 
     def _open(self, first: Run | Call) -> None:
         opened: list[Run | Call] = [first, *(args[0] for args in self._io.following(self._open))]
-        if left := self._express.take(opened):
-            self._runs.open([each if type(each) is Run else cast("Call", each).run() for each in left])
+        try:
+            left = self._express.take(opened)
+        except BaseException:
+            # An error of ours: whoever ends everything must know them.
+            self._runs.hold([_as_run(each) for each in opened])
+            raise
+        if left:
+            self._runs.open([_as_run(each) for each in left])
         for run in opened:
             if type(run) is Run and run.spec.stays:
                 self._keep_custom(run)
@@ -441,6 +442,7 @@ class Driver:
             return
         # First: who is told of an end, and begins anew at once, must find that this pool is none to do that with.
         has_failed, self._failing = self._failing, True
+        self._express.fail()
         error = context.get("exception") or AiopoolError(str(context.get("message")))
         log.error("internal error in the pool's thread", exc_info=error)
         for run in self._runs:
@@ -453,3 +455,7 @@ class Driver:
         if not has_failed:
             # Whoever closes the pool or waits for its end must get there, and the session opens another one.
             self._io.call(self._tell, f.TerminateAsked())
+
+
+def _as_run(opened: Run | Call) -> Run:
+    return opened.run() if isinstance(opened, Call) else opened

@@ -6,6 +6,7 @@ changed is only compared, in a few microseconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -110,10 +111,11 @@ class _Reader:
 
     def take(self, *, keep_gil: bool = False) -> Snapshot:
         """A snapshot of this moment; ``keep_gil``: another thread waits for it, and there is more to do here."""
+        folder = _folder(keep_gil=keep_gil)
         with self._lock:
             now = (
                 _raw_variables(),
-                _folder(keep_gil=keep_gil),
+                folder,
                 sys.path,
                 self._levels.read(),
                 logging.root.manager.disable,
@@ -171,9 +173,12 @@ def _folder(*, keep_gil: bool) -> str | None:
     try:
         if keep_gil:
             if _folder_keeping_gil is None:
-                from aiopool._runtime.folder import folder  # with ctypes, which a lone call does without
+                _folder_keeping_gil = os.getcwd
+                # With ctypes, which a lone call does without, and some Pythons, too.
+                with contextlib.suppress(ImportError, OSError, AttributeError):
+                    from aiopool._runtime.folder import folder
 
-                _folder_keeping_gil = folder
+                    _folder_keeping_gil = folder
             return _folder_keeping_gil()
         return os.getcwd()  # noqa: PTH109  # a pathlib one costs ten times as much, in every call
     except FileNotFoundError:

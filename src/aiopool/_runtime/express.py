@@ -14,12 +14,13 @@ the worker runs it. What is told to the ledger, or read by it, comes first in an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from select import PIPE_BUF
 from typing import cast
 
@@ -41,6 +42,9 @@ __all__ = ["Express"]
 
 MOMENT = 0.02
 """So long, in seconds, nothing may be heard of a worker that has calls before the ledger is told."""
+
+MOST_TOGETHER = 1 << 18
+"""Calls whose arguments are no more bytes than that travel in one frame."""
 
 THE_ONE = range(1)
 LONGEST = 1e9
@@ -106,7 +110,7 @@ class Express:
         self._waiting: deque[Run | Call] = deque()
         self._lines: dict[int, _Line] = {}
         self._heard: list[_Line] = []
-        self._ended: list[tuple[Call, frames.Results, int]] = []
+        self._ended: deque[tuple[Call, frames.Results, int]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         runs.meet = self.meet_all
         runs.at_workers = lambda: [
@@ -154,7 +158,6 @@ class Express:
 
     def take(self, runs: Sequence[Run | Call]) -> Sequence[Run | Call]:
         """Take these calls, if there are workers that have nothing else to do. What is left of them."""
-        self._withdraw()
         self._meet()
         left = [run for run in runs if not run.departed]
         if left and self._finds_workers_for(left):
@@ -183,6 +186,8 @@ class Express:
 
     def _meet(self) -> None:
         """Know the call that somebody has sent."""
+        # While whoever has made it is at the door it is not certain that it is sent.
+        self._withdraw()
         if (sent := self._departed) is None:
             return
         self._departed = None
@@ -219,9 +224,12 @@ class Express:
         lines = sorted((line for line in self._lines.values() if 2 * line.out < most), key=_out)
         for place, line in enumerate(lines):
             count = min(most - line.out, -(-len(self._waiting) // (len(lines) - place)))
-            for alike, runs in groupby([self._waiting.popleft() for _ in range(count)], key=_alike):
+            for alike, runs in groupby(list(islice(self._waiting, count)), key=_alike):
                 self._dispatch.send_environment(line.worker, alike[0])
                 self._give(line, list(runs))
+            for _ in range(count):
+                # Not before: whatever fails, each of them is known here.
+                self._waiting.popleft()
             if count:
                 self._vitals.begin(line.worker, in_short=True)
                 line.worker.flush()
@@ -233,8 +241,9 @@ class Express:
         batches = [self._runs.new_batch() for _ in runs]
         for run, batch in zip(runs, batches, strict=True):
             self._note_sent(line, _Sent(worker, run, batch, said))
-        if len(batches) == 1:
-            worker.send(runs[0].frame(batches[0]))
+        if len(batches) == 1 or sum([len(run.data) for run in runs]) > MOST_TOGETHER:
+            for run, batch in zip(runs, batches, strict=True):
+                worker.send(run.frame(batch))
             return
         jobs = _run_of([run.id for run in runs])
         _, flags, function = _alike(runs[0])
@@ -288,24 +297,32 @@ class Express:
         if len(self._ended) == 1:
             # Who waits for one alone wakes up while the rest is done here.
             self._tell_ended()
-        if self._heard:
-            heard = self._note_ended()
-            if self._waiting:
-                self._send()
-            elif not self._sent:
-                self._lines = {}
-                if not heard.worker.is_busy:
-                    with self._door:
-                        self._offer = heard.worker, self._kind
-        if self._ended:
+        try:
+            if self._heard:
+                heard = self._note_ended()
+                if self._waiting:
+                    self._send()
+                elif not self._sent:
+                    self._lines = {}
+                    if not heard.worker.is_busy:
+                        with self._door:
+                            self._offer = heard.worker, self._kind
+        finally:
             # Last, for who is told takes the processor from this thread.
             self._tell_ended()
 
     def _tell_ended(self) -> None:
-        ended, self._ended = self._ended, []
-        now = time.monotonic()
-        for call, value, worker in ended:
+        now = time.monotonic() if self._ended else 0.0
+        while self._ended:
+            call, value, worker = self._ended.popleft()
             call.end(value, worker, now)
+
+    def fail(self) -> None:
+        """An error of ours is about to end everything: whatever is here is known as a job, or ends with its value."""
+        with contextlib.suppress(Exception):
+            self._tell_ended()
+        with contextlib.suppress(Exception):
+            self.meet_all()
 
     def _note_ended(self) -> _Line:
         """Have the ledger note those that are over; the worker that was heard last."""
@@ -330,7 +347,6 @@ class Express:
 
     def settle(self) -> None:
         """Let the ledger know of the calls that are under way, as somebody is about to ask it."""
-        self._withdraw()
         self.meet_all()
         if self._heard:
             self._note_ended()

@@ -140,14 +140,16 @@ class Results:
 
     # --- the pool's thread ------------------------------------------------------------------------------------------
 
-    def deliver(self, segment: Segment) -> None:
-        """Values have arrived. They stay pickled until somebody reads."""
+    def deliver(self, segment: Segment, loaded: list[object] | None = None) -> None:
+        """Values have arrived. They stay pickled until somebody reads, but for plain ones that are ``loaded``."""
         if self.ending is None:
             size = len(segment.shared)
             if segment.blobs and segment.blobs.count(None) < len(segment.blobs):
                 size += sum([len(blob) for blob in segment.blobs if blob is not None])
             self._arrived_bytes += size
-            self._arrive(Arrival(segment.items, segment.seconds, segment.worker, segment, size, segment.attempts))
+            self._arrive(
+                Arrival(segment.items, segment.seconds, segment.worker, segment, size, segment.attempts, loaded)
+            )
 
     def fail(self, failure: RawFailure, kin: bytes = b"") -> None:
         """An item has failed for good; ``kin`` says what its error has in common with others."""
@@ -290,7 +292,7 @@ class Results:
                         with StopToldApart():
                             values = self._values(arrival, segment, stop_at)
                     else:
-                        values = self._plain_values(segment)
+                        values = self._plain_values(segment) if arrival.values is None else arrival.values
                 except Stop as stop:
                     raise (stop.__cause__ or KeyboardInterrupt()) from None
                 finally:
