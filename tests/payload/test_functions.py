@@ -6,6 +6,7 @@ import functools
 import subprocess
 import sys
 import textwrap
+import types
 
 import pytest
 
@@ -133,3 +134,25 @@ def test_the_room_is_light():
         [sys.executable, "-c", code], env={"PYTHONPATH": SRC}, capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.strip() == "['aiopool', 'aiopool.errors'] set()"
+
+
+def test_the_function_of_a_call_is_remembered_by_its_own_name_only(monkeypatch):
+    """What another one was put in the place of, or stands somewhere else as, is looked up each time."""
+    first, second = types.ModuleType("aiopool_test_first"), types.ModuleType("aiopool_test_second")
+    for module in (first, second):
+        exec(f"def f(): return {module.__name__!r}\nclass C:\n    def g(self): return 1", vars(module))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    data = payload.dump_function(first.f).data
+    own = first.f
+    assert payload.load_call(data) is payload.load_call(data) is own
+    first.f = second.f
+    assert payload.load_call(data) is second.f
+    first.f = own
+    assert payload.load_call(data) is own
+    first.f = second.f
+    assert payload.load_call(data) is second.f
+    first.g = first.C.g
+    method = payload.dump_function(first.C.g).data
+    assert payload.load_call(method) is first.g
+    first.C.g = lambda _: 2
+    assert payload.load_call(method) is first.C.g

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import linecache
 import os
 import signal
 import sys
@@ -11,6 +13,8 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,10 +22,15 @@ import pytest
 import aiopool
 from aiopool import Failure, JobCancelled, Pool, PoolClosed, WorkerLost
 from aiopool._core.ledger import Ledger
+from aiopool._runtime import environment
 from aiopool._runtime.calls import Call
+from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.express import Express
+from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.results import Results
 from aiopool._runtime.runs import Run
+from aiopool.engines.local import LocalLink
+from aiopool.errors import InternalError
 from aiopool.job import Job
 from aiopool.registry import registry
 from aiopool.submitted import PARTS, Submitted
@@ -30,6 +39,7 @@ from aiopool.terminal import TerminalSurface
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import shortly
+from tests.pool.test_departures import offered
 from tests.pool.test_forked import in_child
 from tests.pool.test_quick_calls import warm
 
@@ -396,3 +406,180 @@ def test_a_call_in_short_is_what_the_driver_holds(fresh: Callable[..., Pool], mo
     calls = [pool.submit(work.double, 2), pool.submit(work.double, [1])]
     assert [call.result(DEADLINE) for call in calls] == [4, [1, 1]]
     assert [type(each) for each in taken] == [Call, Call]
+
+
+# --- whatever comes in between ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_call_that_is_just_being_sent_runs_once_whoever_looks(
+    fresh: Callable[..., Pool], board: Board, monkeypatch, is_sent
+):
+    """Whether its worker takes it or not: who looks in that moment waits until that is known."""
+    pool = fresh(1)
+    real = LocalLink.send_at_once
+    looked = threading.Event()
+    struck: list[bool] = []
+
+    def sending(self: LocalLink, data: bytes) -> bool:
+        if struck:
+            return real(self, data)
+        struck.append(True)
+        pool._driver.cancel_calls("another")
+        # It is about to look, as far as it comes.
+        looked.wait(0.2)
+        return real(self, data) if is_sent else False
+
+    offered(pool)
+    monkeypatch.setattr(LocalLink, "send_at_once", sending)
+    assert pool.submit(board.mark, "ran").result(DEADLINE) is None
+    until(lambda: not pool.snapshot().jobs, what="nothing is open")
+    assert struck == [True]
+    assert len(board.marks("ran")) == 1
+
+
+def test_stop_at_any_line_of_a_submit_leaves_nothing_that_never_ends(fresh: Callable[..., Pool]):
+    """All jobs that there are can be listed and have ended, and the next call runs."""
+    pool = fresh(1)
+    warm(pool)
+    lines = 0
+    while True:
+        lines += 1
+        struck = False
+        seen = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal seen, struck
+            if "aiopool" not in frame.f_code.co_filename:
+                return None
+            source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            # Where a `with` is left, and before a `try` is entered, no signal is handled; but lines are told of there.
+            if event == "line" and not source.startswith(("with ", "try:")):
+                seen += 1
+                if seen == lines:  # noqa: B023 - called before the next
+                    struck = True
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            pool.submit(work.double, 3)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        if not struck:
+            break
+        assert pool.submit(work.double, 4).result(DEADLINE) == 8
+        until(lambda: all(job.done() for job in aiopool.jobs()), what="all have ended")
+    assert lines > 50
+
+
+def test_a_finaliser_that_waits_for_another_call_stops_nobody(fresh: Callable[..., Pool], monkeypatch):
+    """It may run while the store of a call is made: the pool's thread needs nothing that is held there."""
+    pool = fresh(1)
+    warm(pool)
+    call = pool.submit(work.double, 2)
+    until(call.done)
+    waited: list[Any] = []
+
+    def made(size: int) -> Results:
+        if not waited:
+            waited.append(None)
+            waited.append(pool.submit(work.double, 5).result(DEADLINE))
+        return Results(size)
+
+    monkeypatch.setattr("aiopool._runtime.calls.Results", made)
+    assert call.records()[0]["value"] == 4
+    assert waited == [None, 10]
+
+
+def test_two_threads_that_ask_at_once_get_the_same(fresh: Callable[..., Pool]):
+    """Its store and its parts are one, whoever is first; every end is heard."""
+    pool = fresh(2)
+    warm(pool)
+    for _ in range(50):
+        call = pool.submit(work.double, 2)
+        found: list[Any] = []
+        gate = threading.Barrier(4)
+
+        def ask(call: Any = call, found: list[Any] = found, gate: threading.Barrier = gate) -> None:
+            gate.wait(DEADLINE)
+            found.append((call._results, call._reading, call.result(DEADLINE)))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert len(found) == 4
+        assert len({(id(results), id(reading), value) for results, reading, value in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Express, "_finds_workers_for"),
+        (Express, "_meet"),
+        (Express, "_give"),
+        (Express, "_note_ended"),
+        (Dispatch, "send_environment"),
+        (Pictures, "passed"),
+    ],
+)
+def test_an_error_of_ours_ends_every_call(fresh: Callable[..., Pool], monkeypatch, caplog, owner, name):
+    """Each has its value, or says that the pool failed; none is waited for in vain."""
+    pool = fresh(1)
+    warm(pool)
+    real = getattr(owner, name)
+    raised: list[bool] = []
+
+    def failing(*args: Any) -> Any:
+        if not raised:
+            raised.append(True)
+            raise RuntimeError("a bug of ours")
+        return real(*args)
+
+    gate = threading.Event()
+    pool._driver._io.call(gate.wait, DEADLINE)
+    calls = [pool.submit(work.double, x) for x in range(40)]
+    monkeypatch.setattr(owner, name, staticmethod(failing) if owner is Dispatch else failing)
+    gate.set()
+    for x, call in enumerate(calls):
+        with contextlib.suppress(InternalError):
+            assert call.result(DEADLINE) == 2 * x
+    assert raised == [True]
+    assert "internal error in the pool's thread" in caplog.text
+
+
+def test_a_python_without_ctypes_submits_as_any_other(fresh: Callable[..., Pool], monkeypatch):
+    """The working directory is asked for in the plain way then."""
+    monkeypatch.setattr(environment, "_folder_keeping_gil", None)
+    monkeypatch.setitem(sys.modules, "aiopool._runtime.folder", None)
+    pool = fresh(1)
+    warm(pool)
+    gate = threading.Event()
+    pool._driver._io.call(gate.wait, DEADLINE)
+    calls = [pool.submit(os.getcwd) for _ in range(5)]
+    gate.set()
+    assert {call.result(DEADLINE) for call in calls} == {str(Path.cwd())}
+
+
+def test_the_names_of_its_parts_are_listed(fresh: Callable[..., Pool]):
+    """For who completes them, before any of them is made."""
+    pool = fresh(1)
+    call = pool.submit(work.double, 1)
+    assert {"id", "name", "started", "result", "cancel"} <= set(dir(call))
+    assert in_short(call)
+    call.result(DEADLINE)
+
+
+def test_what_was_read_is_what_its_records_have(fresh: Callable[..., Pool]):
+    """The very same object, also where the store is made later."""
+    pool = fresh(1)
+    call = pool.submit(work.double, 10**20)
+    value = call.result(DEADLINE)
+    assert call.records()[0]["value"] is value
+    assert call.result(DEADLINE) is value
