@@ -7,15 +7,22 @@ import threading
 
 import pytest
 
-from aiopool._runtime import driver, runs
+from aiopool._runtime import calls, driver, runs
 from tests.pool import work
 from tests.pool.board import DEADLINE, Board, until
 from tests.pool.pools import still_works
 
 
+def number_from(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next job has this number, whether it is a map or a call."""
+    numbers = itertools.count(first)
+    for module in (driver, calls):
+        monkeypatch.setattr(module, "numbers", numbers)
+
+
 def test_a_pool_goes_on_beyond_the_job_of_number_four_billion(fresh, board: Board, monkeypatch):
     """Its calls, its maps, its prints, its failures and its cancels."""
-    monkeypatch.setattr(driver, "_job_ids", itertools.count(2**32 - 3))
+    number_from(2**32 - 3, monkeypatch)
     pool = fresh(2)
     for number in range(6):
         assert pool.submit(work.double, number).result(DEADLINE) == 2 * number
@@ -32,7 +39,7 @@ def test_a_pool_goes_on_beyond_the_job_of_number_four_billion(fresh, board: Boar
 
 def test_what_is_printed_in_a_job_of_such_a_number_is_its_own(fresh, heard, monkeypatch):
     """Also where only the lower half of the number would be that of another one."""
-    monkeypatch.setattr(driver, "_job_ids", itertools.count(2**32))
+    number_from(2**32, monkeypatch)
     pool = fresh(1)
     pool.map(print, ["here"]).result(DEADLINE)
     until(lambda: [line.text for line in heard.lines] == ["here"], what="it is heard")
