@@ -38,7 +38,7 @@ class Team:
         self.expected: dict[Kind, int] = {"async": 0, "def": 0}
         self.coming: dict[Kind, int] = {"async": 0, "def": 0}
         self.seats: dict[Kind, int] = {"async": 0, "def": 0}
-        self._numbers = itertools.count(1)
+        self._number = 0
         self._count = 0
         self._extras: dict[Kind, WorkerBook] = {}
         self._changed = False
@@ -78,9 +78,8 @@ class Team:
 
     def _start(self, index: int, *, extra_for: Kind | None = None) -> WorkerBook:
         books = self._books
-        worker = WorkerBook(
-            next(self._numbers), index, extra=extra_for is not None, reserved=extra_for, started_at=books.now
-        )
+        self._number += 1
+        worker = WorkerBook(self._number, index, extra=extra_for is not None, reserved=extra_for, started_at=books.now)
         if books.max_tasks is not None:
             worker.tasks = books.max_tasks
             self._inherit(worker)
