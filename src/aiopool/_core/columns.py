@@ -30,17 +30,19 @@ IS_LITTLE = _SIGN == _DOUBLE - 1
 
 
 def ints(values: Sequence[int]) -> list[Bytes]:
+    """Whole numbers, as :meth:`Body.ints` reads them."""
     if isinstance(values, range) and values.step == 1:
         return [_COUNT.pack(len(values), RANGE), _FIRST.pack(values.start)]
     return [_COUNT.pack(len(values), _LIST), array("Q", values).tobytes()]
 
 
-def blobs(shared: Bytes, blobs: Sequence[Bytes | None]) -> list[Bytes]:
-    if not blobs:
+def blobs(shared: Bytes, each: Sequence[Bytes | None]) -> list[Bytes]:
+    """What values have in common, and each one's own, as :meth:`Body.blobs` reads them."""
+    if not each:
         return [_LENGTHS.pack(len(shared), 0), shared]
-    lengths = array("q", [_SHARED if blob is None else len(blob) for blob in blobs])
-    own = [blob for blob in blobs if blob]
-    return [_LENGTHS.pack(len(shared), len(blobs)), lengths.tobytes(), shared, *own]
+    lengths = array("q", [_SHARED if blob is None else len(blob) for blob in each])
+    own = [blob for blob in each if blob]
+    return [_LENGTHS.pack(len(shared), len(each)), lengths.tobytes(), shared, *own]
 
 
 class Body:

@@ -46,6 +46,9 @@ __all__ = [
 
 Bytes = bytes | memoryview
 
+ONLY = range(1)
+"""The only item of a job or of a batch, by index and by position."""
+
 MOST_LANES = (1 << 32) - 1
 
 PIPES_CLOSED = 71

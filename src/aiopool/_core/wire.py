@@ -19,6 +19,7 @@ from typing import Any
 
 from aiopool._core.columns import EACH, IS_LITTLE, LIMIT, RANGE, Body, blobs, ints
 from aiopool._core.frames import (
+    ONLY,
     AskBack,
     AskStacks,
     Batch,
@@ -70,7 +71,6 @@ _RESULTS = struct.Struct("<QQd")
 _ONLY = struct.Struct("<QQdQBQdQQ")
 """A result of one plain value up to that: job, batch, no moment, a run of one number, its seconds, the lengths."""
 _WHOLE = struct.Struct(HEADER.format + _ONLY.format[1:])
-_FIRST_ONE = range(1)
 
 _FAILED = struct.Struct("<QQQdBd")
 _ITEM = struct.Struct("<QQQ")
@@ -349,7 +349,7 @@ def _value_of_call(data: memoryview, at: int) -> tuple[int, Results] | None:
         or end > len(data)
     ):
         return None
-    return end, Results(job, batch, _FIRST_ONE, (seconds,), bytes(data[end - size : end]), ())
+    return end, Results(job, batch, ONLY, (seconds,), bytes(data[end - size : end]), ())
 
 
 class Parser:

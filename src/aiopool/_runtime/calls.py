@@ -24,12 +24,9 @@ from aiopool._runtime.runs import JobSpec, Run
 from aiopool._runtime.waiters import END, Waiter
 from aiopool._runtime.waits import Step
 
-__all__ = ["ONLY", "Call", "Shape"]
+__all__ = ["Call", "Shape"]
 
 _DONE = Ending("done")
-
-ONLY = (0,)
-"""The index of the only item."""
 
 numbers = itertools.count(1)
 """Of the jobs of all pools: among ``aiopool.jobs()`` a number is that of one job."""
@@ -171,7 +168,7 @@ class Call:
         me = object()
         if self._own.setdefault(_DELIVERED, me) is me:
             loaded = None if self._value is EMPTY else [self._value]
-            results.deliver(Segment(ONLY, value.seconds, value.shared, value.blobs, self._worker), loaded)
+            results.deliver(Segment(frames.ONLY, value.seconds, value.shared, value.blobs, self._worker), loaded)
             results.end(_DONE)
             results.ended_at = self._ended_at
 

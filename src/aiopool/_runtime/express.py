@@ -28,7 +28,7 @@ from aiopool._core import facts as f
 from aiopool._core import frames, wire
 from aiopool._core.ledger import Ledger
 from aiopool._runtime.arrivals import Segment
-from aiopool._runtime.calls import ONLY, Call, Shape
+from aiopool._runtime.calls import Call, Shape
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.endings import Endings
 from aiopool._runtime.environment import Snapshot
@@ -46,7 +46,6 @@ MOMENT = 0.02
 MOST_TOGETHER = 1 << 18
 """Calls whose arguments are no more bytes than that travel in one frame."""
 
-THE_ONE = range(1)
 LONGEST = 1e9
 """No call has taken so many seconds."""
 
@@ -265,7 +264,7 @@ class Express:
         sent, positions, seconds = self._sent.get(frame.batch), frame.positions, frame.seconds
         if sent is None or sent.worker is not worker or sent.run.id != frame.job:
             return False
-        if positions != THE_ONE or not 0 <= seconds[0] <= LONGEST:
+        if positions != frames.ONLY or not 0 <= seconds[0] <= LONGEST:
             return False
         # What it has printed must not come after its end. To whoever shows it the call is a job.
         if worker.drain_before() and worker.output.is_amid:
@@ -284,8 +283,8 @@ class Express:
         if isinstance(run, Call):
             self._ended.append((run, frame, worker.index))
         else:
-            run.results.deliver(Segment(ONLY, seconds, frame.shared, frame.blobs, worker.index))
-            self._pictures.ended(worker, run, ONLY, seconds[0])
+            run.results.deliver(Segment(frames.ONLY, seconds, frame.shared, frame.blobs, worker.index))
+            self._pictures.ended(worker, run, frames.ONLY, seconds[0])
             self._endings.finish(run, Ending("done"))
         return True
 
@@ -319,6 +318,7 @@ class Express:
 
     def fail(self) -> None:
         """An error of ours is about to end everything: whatever is here is known as a job, or ends with its value."""
+        # Whatever is broken here, too: what can be known of the others is.
         with contextlib.suppress(Exception):
             self._tell_ended()
         with contextlib.suppress(Exception):

@@ -18,19 +18,17 @@ _getcwd.restype = ctypes.c_char_p
 _getcwd.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
 _buffer = ctypes.create_string_buffer(SIZE)
 
-
-_last: tuple[bytes | None, str] = b"", ""
+_last = b"", ""
 
 
 def folder() -> str:
     """As ``os.getcwd``, with its errors."""
-    global _last  # noqa: PLW0603
+    global _last  # noqa: PLW0603  # what it was last is mostly what it is
     # Nobody else runs between the call and the copy that it returns.
     found: bytes | None = _getcwd(_buffer, SIZE)
-    last = _last
-    if found == last[0] and found is not None:
-        return last[1]
-    if found is None:
+    if found is None:  # Gone, or a path too long for that.
         return os.getcwd()  # noqa: PTH109  # a pathlib one costs ten times as much
-    _last = last = found, os.fsdecode(found)
+    last = _last
+    if found != last[0]:
+        _last = last = found, os.fsdecode(found)
     return last[1]

@@ -38,9 +38,6 @@ class Host(Protocol):
         """Something of it waits to be run. Any thread."""
 
 
-ONLY = range(1)
-"""The index of the only item of a job."""
-
 OWN = [True]
 """It has a pickle of its own."""
 
@@ -384,7 +381,7 @@ class JobRun:
 
     def add_call(self, number: int, arguments: frames.Bytes) -> None:
         """Queue the only item, in a batch of this number."""
-        batch = BatchRun(self, frames.Batch(self.id, number, 1, 1, ONLY, b"", ()), [arguments], OWN)
+        batch = BatchRun(self, frames.Batch(self.id, number, 1, 1, frames.ONLY, b"", ()), [arguments], OWN)
         self.queue.append(Entry(batch, 0, 0))
 
     # --- what has not started --------------------------------------------------------------------------------------
