@@ -56,6 +56,7 @@ class Books:
         self.idle: dict[int, WorkerBook] = {}
         self.waking: dict[int, JobBook] = {}
         self.curious = False
+        self.stayed: list[tuple[WorkerBook, JobBook]] = []
         self.changed_sides = False
         self._dates: dict[Whose, float] = {}
         self._wake: float | None = None
@@ -192,6 +193,13 @@ class Books:
         if job.id not in worker.barren and parts not in asks:
             worker.asks[job.id] = [*asks, parts]
             self.orders.append(f.SendAskBack(worker.id, job.id, parts))
+
+    def may_go_again(self) -> None:
+        """Something has happened since submits came back to the worker that had handed them back."""
+        for worker, job in self.stayed:
+            worker.barren.discard(job.id)
+        self.stayed.clear()
+        self.curious = True
 
     def drain(self, worker: WorkerBook, *, for_good: bool = False) -> None:
         """Order the worker to hand back what has not started; ``for_good``: it will never take anything again.

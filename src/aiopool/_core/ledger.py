@@ -115,6 +115,8 @@ class Ledger:
         books.now = now
         books.orders = []
         for fact in facts:
+            if books.stayed and type(fact) not in _OF_TAKING_OVER:
+                books.may_go_again()
             self._handlers[type(fact)](fact)
         self._settle()
         return books.orders
@@ -433,6 +435,10 @@ class Ledger:
             self._books.curious = True
         if "suspects" in come:
             self._suspects.tick()
+
+
+_OF_TAKING_OVER = frozenset({f.Returned, f.Supplied})
+"""What follows of itself when an item is taken over. Any other fact may change who could have it."""
 
 
 def _check_timeout(batch: BatchBook) -> None:

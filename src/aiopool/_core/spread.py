@@ -204,15 +204,20 @@ class Spread:
 
     def _send(self, worker: WorkerBook, batch: BatchBook) -> None:
         job = batch.job
-        lanes = min(self._share(worker, job), job.free_for(worker.id))
+        member = job.crew.get(worker.id)
+        # A pinned item goes to its place although that has more lanes than its share by now: those are in use.
+        lanes = min(max(self._share(worker, job), member.held if member else 0), job.free_for(worker.id))
         if job.id not in worker.jobs:
             worker.jobs[job.id] = job
             self._books.orders.append(f.SendFunction(worker.id, job.id))
         worker.alone = batch.alone
         self._books.enter(worker, batch, lanes)
-        if job.came_from == worker.id and job.kind == "async":
+        if job.came_from == worker.id:
             # While it waited, whoever had asked for it became the other kind's: it would go to and fro.
             worker.barren.add(job.id)
+            if job.kind == "def":
+                # But what is before it there may take for ever.
+                self._books.stayed.append((worker, job))
         if batch.trial is not None:
             self._try(worker, batch.trial)
         self._books.orders.append(f.SendBatch(worker.id, job.id, batch.id, lanes, batch.attempt))
