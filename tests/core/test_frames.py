@@ -53,6 +53,10 @@ def results(draw):
     if draw(st.booleans()):
         since, *ends = sorted([draw(seconds), *took])
         took = frames.InARow(since, ends)
+        if draw(st.booleans()):
+            whole, rest = divmod(len(ends), 3)
+            sizes = bytes([3] * whole + [rest] * bool(rest))
+            took = frames.InARow(since, ends[len(ends) - len(sizes) :], sizes)
     return frames.Results(draw(large), draw(large), positions, took, draw(blob), draw(values(len(positions))))
 
 

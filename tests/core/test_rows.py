@@ -17,9 +17,10 @@ from aiopool._core import frames, wire
 from aiopool.errors import FrameError
 
 
-def results(since: float, ends: list[float]) -> frames.Results:
+def results(since: float, ends: list[float], sizes: bytes = b"") -> frames.Results:
     """Of a batch of so many items."""
-    return frames.Results(1, 2, range(len(ends)), frames.InARow(since, ends), b"values", ())
+    count = sum(sizes) or len(ends)
+    return frames.Results(1, 2, range(count), frames.InARow(since, ends, sizes), b"values", ())
 
 
 def there(frame: frames.Results) -> frames.Results:
@@ -61,6 +62,30 @@ def test_each_has_its_own_seconds_and_all_of_them_what_they_took(moments):
         row[len(ends)]
 
 
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.integers(1, 255)), min_size=1, max_size=20))
+def test_items_of_a_group_have_taken_equal_shares(groups):
+    """By number, in slices, and one after another; and all of them what they took."""
+    since, ends, each = 5.0, [], []
+    for seconds, size in groups:
+        before = ends[-1] if ends else since
+        ends.append(before + seconds)
+        each += [(ends[-1] - before) / size] * size
+    frame = there(results(since, ends, bytes(size for _, size in groups)))
+    row = frame.seconds
+    assert len(row) == len(each)
+    assert list(row) == each == [row[at] for at in range(len(row))]
+    assert row[3:9] == each[3:9]
+    assert frame.took == ends[-1] - since
+
+
+@pytest.mark.parametrize("sizes", [[3, 0], [2, 2], [1], [4, 255]])
+def test_groups_that_are_not_those_of_the_items_are_no_frame(sizes):
+    """Their sizes do not add up, or one of them is nobody's."""
+    frame = frames.Results(1, 2, range(3), frames.InARow(1.0, [2.0] * len(sizes), bytes(sizes)), b"values", ())
+    with pytest.raises(FrameError, match="in groups"):
+        there(frame)
+
+
 def test_what_they_took_is_known_without_a_look_at_each():
     """The pool's own thread asks with every frame."""
 
@@ -81,8 +106,12 @@ def test_what_they_took_is_known_without_a_look_at_each():
 
 def test_the_seconds_of_many_are_worked_out_without_python_of_ours_for_each():
     """Where such items are sent together with others."""
-    few, many = (frames.InARow(0.0, [float(at) for at in range(size)]) for size in (10, 4000))
-    assert calls(lambda: list(few))["call"] == calls(lambda: list(many))["call"]
+    for sizes in (1, 16):
+        few, many = (
+            frames.InARow(0.0, [float(at) for at in range(size)], bytes([sizes] * size) if sizes > 1 else b"")
+            for size in (10, 4000)
+        )
+        assert calls(lambda row=few: list(row))["call"] == calls(lambda row=many: list(row))["call"]
 
 
 def test_items_that_are_no_row_take_what_each_took():

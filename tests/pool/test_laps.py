@@ -17,7 +17,7 @@ import pytest
 
 from aiopool import ItemExited, Pool, current_item, inside, pmap, report
 from aiopool._core import frames, policy
-from aiopool._worker.laps import Place, run_in_a_row
+from aiopool._worker.laps import Place, run_in_a_row, run_in_groups
 from aiopool._worker.outbox import Run
 from aiopool._worker.stretches import Stretch
 from aiopool._worker.work import BatchRun
@@ -32,10 +32,17 @@ MANY = 3000
 BIG = {"batch": 500}
 
 
-@pytest.fixture(scope="module")
-def one() -> Any:
+def _short() -> None:
+    """Items of every job are believed to be very short, and nothing that they do will change that."""
+    from aiopool._worker import laps, work
+
+    work.JobRun.pace, laps.ENOUGH = 1e-7, 1 << 40
+
+
+@pytest.fixture(scope="module", params=[None, _short], ids=["one by one", "in groups"])
+def one(request) -> Any:
     """A pool of one worker: who is next is who comes next in the same process."""
-    with Pool(workers=1, grace=DEADLINE / 2, name="laps") as pool:
+    with Pool(workers=1, grace=DEADLINE / 2, name="laps", initializer=request.param) as pool:
         yield pool
 
 
@@ -53,7 +60,7 @@ def test_plain_items_of_a_function_run_in_laps(one):
     """Else all that follows says nothing. The first one of a job does not: with it the function is loaded."""
 
     def where(x: int) -> bool:
-        return sys._getframe(1).f_code.co_name == "run_in_a_row"
+        return sys._getframe(1).f_code.co_name in {"run_in_a_row", "run_in_groups"}
 
     results = one.map(where, range(MANY), **BIG).result(DEADLINE)
     assert not results[0]
@@ -73,7 +80,7 @@ def test_items_that_are_owed_more_do_not(one, options, items):
     """A timeout, or a mark that must be written before the next one begins, is looked after for each."""
 
     def where(x: int) -> bool:
-        return sys._getframe(1).f_code.co_name == "run_in_a_row"
+        return sys._getframe(1).f_code.co_name in {"run_in_a_row", "run_in_groups"}
 
     assert not any(one.map(where, items, batch=50, **options).result(DEADLINE))
 
@@ -439,7 +446,8 @@ def test_a_worker_that_dies_in_a_lap_costs_the_item_that_killed_it(fresh):
     assert type(results[1234].error).__name__ == "WorkerLost"
 
 
-def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_meanwhile():
+@pytest.mark.parametrize("run_items", [run_in_a_row, run_in_groups])
+def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_meanwhile(run_items):
     """Both are told from one count of references: that of who looked which item runs must not make up for the other."""
 
     class Job:
@@ -459,7 +467,7 @@ def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_mea
         kept.append((x, inside.running.get().outermost.item))
         return x
 
-    left = place.context.run(run_in_a_row, Stretch(batch, 0, [0, 1, 2, 3]), keeps, place.cursor, place.mapping, run)
+    left = place.context.run(run_items, Stretch(batch, 0, [0, 1, 2, 3]).steps, keeps, place.cursor, place.mapping, run)
     assert left is not None
     assert left.is_apart
     assert kept == [(0, 0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import math
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from aiopool import _payload
 from aiopool._core import frames
-from aiopool._worker import outbox
+from aiopool._worker import laps, outbox
 from aiopool._worker.clock import Clock
 from aiopool._worker.laps import are_possible, run_lap
 from aiopool._worker.marks import MarkPage
@@ -92,15 +93,16 @@ class Bench:
         return [at for frame in self.sent if isinstance(frame, frames.Results) for at in frame.positions]
 
 
-@pytest.fixture
-def bench(tmp_path) -> Iterator[Callable[..., Bench]]:
-    """A maker of benches."""
+@pytest.fixture(params=[math.inf, 1e-7], ids=["one by one", "in groups"])
+def bench(tmp_path, request) -> Iterator[Callable[..., Bench]]:
+    """A maker of benches, where it is not known how short items are, or known that they are very short."""
     made = []
 
     def make(size: int, function: Callable[[Any], Any] = abs) -> Bench:
         page = os.open(tmp_path / "page", os.O_RDWR | os.O_CREAT)
         os.truncate(page, MarkPage.SLOTS * 8)
         made.append(Bench(page, size, function))
+        made[-1].job.pace = request.param
         os.close(page)
         return made[-1]
 
@@ -117,17 +119,36 @@ def bench(tmp_path) -> Iterator[Callable[..., Bench]]:
 
 @pytest.fixture
 def timeless(monkeypatch):
-    """Nothing becomes too old while it waits, however slow the machine is."""
-    monkeypatch.setattr(outbox, "FLUSH_SECONDS", float("inf"))
+    """Nothing becomes too old while it waits, and nothing takes unusually long, however slow the machine is."""
+    monkeypatch.setattr(outbox, "FLUSH_SECONDS", math.inf)
+    monkeypatch.setattr(laps, "UNUSUAL", math.inf)
+
+
+@pytest.fixture
+def told(bench, timeless) -> Callable[..., Bench]:
+    """A maker of benches whose link thread knows already that something may have to be sent before long."""
+
+    def make(size: int, function: Callable[[Any], Any] = abs) -> Bench:
+        here = bench(size, function)
+        here.outbox._told = True
+        return here
+
+    return make
 
 
 @pytest.mark.usefixtures("timeless")
 def test_a_batch_is_one_frame_one_pickle_and_one_wake(bench, monkeypatch):
-    """It is sent when its last item has ended; the link thread was told that something might have to be sent before."""
+    """It is sent when its last item has ended; the link thread was told that something might have to be sent before.
+
+    But for the first one of a job, which is cut where it is known how short its items are.
+    """
     pickled: list[int] = []
     dump = _payload.dump_shared
-    here = bench(4000)
+    here = bench(2000)
+    here.run()
+    here.sent.clear()
     monkeypatch.setattr(_payload, "dump_shared", lambda values: pickled.append(len(values)) or dump(values))
+    here.job.add(frames.Batch(1, 8, 1, 1, range(2000, 6000), dump(list(range(4000))), ()))
     here.run()
     assert here.results == list(range(4000))
     assert len(here.sent) == 1
@@ -136,12 +157,13 @@ def test_a_batch_is_one_frame_one_pickle_and_one_wake(bench, monkeypatch):
     assert here.marks.slots[0] == 0
 
 
-@pytest.mark.usefixtures("timeless")
-def test_between_two_items_no_python_of_ours_is_called(bench):
+def test_between_two_items_no_python_of_ours_is_called(told):
     """And of C six functions: the clock, two looks whether the item was asked for anything, and what is put down."""
     costs = []
-    for size in (1000, 4000):
-        here = bench(size, lambda x: x)
+    for size in (2000, 5000):
+        here = told(size, lambda x: x)
+        # As long as this, however much longer they take while they are counted.
+        learnt = here.job.pace = min(here.job.pace, 1.0)
         item = here.job.in_laps.__code__
         counts = Counter()
 
@@ -160,7 +182,166 @@ def test_between_two_items_no_python_of_ours_is_called(bench):
         costs.append(counts)
     few, many = costs
     assert many["call"] - few["call"] < 10
-    assert many["c_call"] - few["c_call"] <= 6 * 3000 + 10
+    assert many["c_call"] - few["c_call"] <= (6 if learnt == 1.0 else 4) * 3000 + 10
+
+
+# --- how long each has taken ------------------------------------------------------------------------------------------
+
+
+class Clockwork:
+    """The time: an item takes as long as it says, and all else takes none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.looks = 0
+        monkeypatch.setattr(laps, "perf_counter", self.look)
+        monkeypatch.setattr(outbox, "perf_counter", lambda: self.now)
+
+    def look(self) -> float:
+        """What those look at who run items."""
+        self.looks += 1
+        return self.now
+
+
+@pytest.fixture
+def clockwork(monkeypatch) -> Clockwork:
+    """Time passes inside items only."""
+    return Clockwork(monkeypatch)
+
+
+def seconds_of(here: Bench) -> list[float]:
+    """What each item is said to have taken, in the order of their numbers."""
+    took = [
+        (at, seconds)
+        for frame in here.sent
+        if isinstance(frame, frames.Results)
+        for at, seconds in zip(frame.positions, frame.seconds, strict=True)
+    ]
+    return [seconds for _, seconds in sorted(took)]
+
+
+def test_short_items_are_timed_in_groups_once_it_is_known_that_they_are_short(bench, clockwork):
+    """The clock costs as much as an item that does nothing. They are said to have taken the same."""
+
+    def run(x: int) -> int:
+        clockwork.now += 1e-7 if x % 2 else 3e-7
+        return x
+
+    here = bench(20_000, run)
+    is_known = here.job.pace < math.inf
+    here.run()
+    assert here.results == list(range(20_000))
+    took = seconds_of(here)
+    assert sum(took) == pytest.approx(20_000 * 2e-7)
+    assert all(seconds == pytest.approx(2e-7, rel=0.51) for seconds in took)
+    one_by_one = 1 if is_known else laps.TRIAL + 1
+    assert clockwork.looks < one_by_one + (20_000 - one_by_one) / laps.MOST + 20
+
+
+def test_items_that_are_not_short_are_timed_one_by_one(bench, clockwork):
+    """From two microseconds on a look at the clock is not felt."""
+    times = [2e-6 * (1 + x % 3) for x in range(5000)]
+
+    def run(x: int) -> int:
+        clockwork.now += times[x]
+        return x
+
+    here = bench(5000, run)
+    here.job.pace = math.inf
+    here.run()
+    assert seconds_of(here) == pytest.approx(times)
+
+
+def test_short_items_that_become_long_are_timed_one_by_one_from_then_on(bench, clockwork):
+    """But for the group in which the first long one is: all of that are said to have taken equal parts."""
+    times = [1e-7] * 5000 + [2e-4] * 1000
+
+    def run(x: int) -> int:
+        clockwork.now += times[x]
+        return x
+
+    here = bench(6000, run)
+    here.run()
+    took = seconds_of(here)
+    wrong = [x for x, seconds in enumerate(took) if seconds != pytest.approx(times[x], rel=0.01)]
+    assert len(wrong) <= laps.MOST
+    assert all(5000 - laps.MOST < x < 5000 + laps.MOST for x in wrong)
+    assert sum(took) == pytest.approx(sum(times))
+
+
+def test_now_and_then_a_long_one_among_short_ones_shares_with_its_neighbours_at_most(bench, clockwork):
+    """And when there are two of them close to each other, the second one has its own time."""
+    long = {3000: 0.001, 3100: 0.002, 9000: 0.003}
+
+    def run(x: int) -> int:
+        clockwork.now += long.get(x, 1e-7)
+        return x
+
+    here = bench(12_000, run)
+    here.run()
+    took = seconds_of(here)
+    assert took[3100] == pytest.approx(0.002)
+    for x in (3000, 9000):
+        around = range(x - laps.MOST, x + laps.MOST)
+        assert sum(took[at] for at in around) == pytest.approx(long[x], rel=0.01)
+        assert took[x] >= long[x] / laps.MOST
+    assert sum(took) == pytest.approx(sum(long.values()) + 12_000e-7, rel=0.001)
+
+
+def test_the_pace_of_a_job_is_not_forgotten_because_of_one_pause(bench, clockwork):
+    """Another process may have had the processor: then all that follows is as short as before."""
+
+    def run(x: int) -> int:
+        clockwork.now += 0.01 if x == 1999 else 2e-7
+        return x
+
+    here = bench(4000, run)
+    here.run()
+    assert here.job.pace < 1e-6
+
+
+def test_values_before_an_item_that_hangs_are_sent_and_their_time_is_not_that_items(bench, clockwork):
+    """Who waits for them does not wait for it, and its hours are its own."""
+
+    def hang(x: int) -> int:
+        clockwork.now += 1e-7
+        if x == 2500:
+            clockwork.now += 60
+            assert not here.outbox.flush_late()
+            assert here.results == list(range(2500))
+            clockwork.now += 3600
+        return x
+
+    here = bench(4000, hang)
+    here.run()
+    here.outbox.flush()
+    took = seconds_of(here)
+    assert here.results == list(range(4000))
+    assert took[2500] == pytest.approx(3660, rel=1e-6)
+    assert max(took[:2500] + took[2501:]) < 2e-6
+
+
+def test_an_item_that_ends_a_lap_in_the_middle_of_a_group_has_its_own_time(bench, clockwork):
+    """It fails, or has a value that is not plain, after so long; those before it in the group were short."""
+    ends: list[float] = []
+
+    def run(x: int) -> Any:
+        clockwork.now += 1e-7
+        if x in {2500, 2600}:
+            clockwork.now += 10
+        if x == 2600:
+            raise ValueError(x)
+        return [x] if x == 2500 else x
+
+    here = bench(4000, run)
+    raised = here.raised
+    here.raised = lambda job, entry, error, seconds: (ends.append(seconds), raised(job, entry, error, seconds))
+    here.run()
+    here.outbox.flush()
+    took = seconds_of(here)
+    assert took[2500] == pytest.approx(10, rel=1e-6)
+    assert ends == pytest.approx([10], rel=1e-6)
+    assert max(took[:2500] + took[2501:]) < 2e-6
 
 
 # --- whose is what ----------------------------------------------------------------------------------------------------
@@ -320,13 +501,13 @@ def test_an_error_between_two_items_is_nobodys(bench, capfd):
         run.due = float("inf")
         if run.begin == 0:
 
-            class Ends(list):
-                def append(self, end: float) -> None:
-                    super().append(end)
+            class Values(list):
+                def append(self, value: object) -> None:
+                    super().append(value)
                     if len(self) == 4:
                         raise KeyError("from a handler")
 
-            run.ends = Ends()
+            run.values = Values()
         return run
 
     here.outbox.begin = sly_begin
@@ -346,13 +527,13 @@ def test_an_error_before_an_item_was_put_down_is_that_items(bench):
         run.due = float("inf")
         if run.begin == 0:
 
-            class Ends(list):
-                def append(self, end: float) -> None:
+            class Values(list):
+                def append(self, value: object) -> None:
                     if len(self) == 4:
                         raise KeyError("from a handler")
-                    super().append(end)
+                    super().append(value)
 
-            run.ends = Ends()
+            run.values = Values()
         return run
 
     here.outbox.begin = sly_begin

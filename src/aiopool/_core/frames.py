@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
-from operator import sub
+from operator import sub, truediv
 from typing import ClassVar, overload
 
 from aiopool.frozen import frozen
@@ -251,14 +251,17 @@ class StartFailed:
 class InARow(Sequence[float]):
     """The seconds of items that ran one right after the other: the moments at which they ended, from ``since`` on.
 
-    So what they took together is known at once. What each took is worked out when somebody asks.
+    So what they took together is known at once. What each took is worked out when somebody asks. Of very short ones it
+    is noted when a few have ended: then there are ``sizes``, one for each moment, and they have taken equal shares.
     """
 
-    __slots__ = ("ends", "since")
+    __slots__ = ("_each", "ends", "since", "sizes")
 
-    def __init__(self, since: float, ends: Sequence[float]) -> None:
+    def __init__(self, since: float, ends: Sequence[float], sizes: bytes = b"") -> None:
         self.since = since
         self.ends = ends
+        self.sizes = sizes
+        self._each: list[float] | None = None
 
     @property
     def total(self) -> float:
@@ -266,20 +269,22 @@ class InARow(Sequence[float]):
         return self.ends[-1] - self.since
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return sum(self.sizes) or len(self.ends)
 
     def __iter__(self) -> Iterator[float]:
-        return map(max, repeat(0.0), map(sub, self.ends, chain((self.since,), self.ends)))
+        took = map(max, repeat(0.0), map(sub, self.ends, chain((self.since,), self.ends)))
+        if not self.sizes:
+            return took
+        return chain.from_iterable(map(repeat, map(truediv, took, self.sizes), self.sizes))
 
     @overload
     def __getitem__(self, index: int) -> float: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[float]: ...
     def __getitem__(self, index: int | slice) -> float | Sequence[float]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        at = range(len(self.ends))[index]
-        return max(0.0, self.ends[at] - (self.ends[at - 1] if at else self.since))
+        if self._each is None:
+            self._each = list(self)
+        return self._each[index]
 
 
 @frozen

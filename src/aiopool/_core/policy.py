@@ -37,8 +37,8 @@ GROWING_MOST = 16
 In the second case as many items beside them as are at workers, so that however many there are, they are soon at work.
 """
 
-BATCH_MOST = 4096
-QUEUED_MOST = 32768
+BATCH_MOST = 16384
+QUEUED_MOST = 131072
 UNLIMITED = 1 << 40
 
 MEASURED_MOST = 32

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 import struct
-from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aiopool._core.columns import EACH, IS_LITTLE, LIMIT, RANGE, Body, blobs, ints
+from aiopool._core.columns import EACH, IS_LITTLE, LIMIT, RANGE, Body, blobs, ints, times
 from aiopool._core.frames import (
     ONLY,
     AskBack,
@@ -131,20 +130,17 @@ def _encode_calls(frame: Calls) -> list[Bytes]:
 
 
 def _encode_results(frame: Results) -> list[Bytes]:
-    column, since = frame.seconds, EACH
+    column = frame.seconds
     if len(column) == 1 and not frame.blobs and type(column) is tuple and type(frame.positions) is range and IS_LITTLE:
         # One plain value, as of a call: in one go what is done below step by step.
         return [
             _ONLY.pack(frame.job, frame.batch, EACH, 1, RANGE, frame.positions.start, column[0], len(frame.shared), 0),
             frame.shared,
         ]
-    if type(column) is InARow:
-        since, column = column.since, column.ends
     return [
-        _RESULTS.pack(frame.job, frame.batch, since),
+        _RESULTS.pack(frame.job, frame.batch, column.since if type(column) is InARow else EACH),
         *ints(frame.positions),
-        # Of a list a third of what it costs to make an array of it.
-        column.tobytes() if type(column) is array else struct.pack(f"{len(column)}d", *column),
+        *times(column),
         *blobs(frame.shared, frame.blobs),
     ]
 

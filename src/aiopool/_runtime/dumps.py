@@ -17,7 +17,7 @@ _LINE = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 _BOTTOM = re.compile(r'  File "<string>", line \d+ in <module>\n\Z')
 
-_STEPS = {"stepped", "_run_def", "_run_in_thread", "run_in_a_row"}
+_STEPS = {"stepped", "_run_def", "_run_in_thread", "run_in_a_row", "run_in_groups"}
 """Functions of the worker's, on a stack of its, above which an item's own lines begin."""
 
 

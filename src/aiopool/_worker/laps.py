@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from sys import getrefcount
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +31,20 @@ from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox, Run
 from aiopool._worker.stretches import Stretch
 from aiopool._worker.work import BatchRun, Cursor, JobRun, Stepped
+
+TOGETHER = 4e-6
+"""In seconds, what short items may take together between two looks at the clock: a look costs 0.05 us."""
+
+FEWEST, MOST = 4, 16
+"""Fewer together are not worth it, and more save nothing that could be felt."""
+
+UNUSUAL, ALONE = 50e-6, 256
+"""A group that took so many seconds has something in it that is not short, nobody knows which: it may be the first of
+many. So the clock is looked at after each of so many that follow.
+"""
+
+TRIAL, ENOUGH = 1024, 64
+"""So many are run one by one while nobody knows how short they are; so many tell it."""
 
 _PLAIN: frozenset[type] = _payload.PLAIN_TYPES
 
@@ -75,7 +91,7 @@ class Left(NamedTuple):
 
 
 def run_in_a_row(
-    stretch: Stretch,
+    steps: Iterable[tuple[int, Any]],
     function: Callable[[Any], object],
     entry: Cursor,
     mapping: object,
@@ -88,7 +104,7 @@ def run_in_a_row(
     of_entry, of_mapping = count(entry), count(mapping)
     run.since = clock()
     try:
-        for low[0], argument in stretch.steps:
+        for low[0], argument in steps:
             value = function(argument)
             now = clock()
             if (
@@ -104,6 +120,53 @@ def run_in_a_row(
     except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
         return Left(None, clock(), is_apart=True, error=error, begun=argument is not run)
     return None
+
+
+def run_in_groups(
+    steps: Iterator[tuple[int, Any]],
+    function: Callable[[Any], object],
+    entry: Cursor,
+    mapping: object,
+    run: Run,
+) -> Left | None:
+    """The same of items so short that a look at the clock costs as much as one: it is looked at once in a group.
+
+    Nothing else is done for the group instead of for each. It is come out of a group that has taken unusually long.
+    """
+    put, ended, sized = run.values.append, run.ends.append, run.sizes.append
+    low, plain, due = entry.low, run.job.returns, run.due
+    count, clock, each, alone = getrefcount, perf_counter, run.each, 0
+    argument: Any = run
+    of_entry, of_mapping = count(entry), count(mapping)
+    before = run.since = clock()
+    try:
+        while True:
+            argument = run
+            for low[0], argument in islice(steps, each):
+                value = function(argument)
+                if (
+                    (type(value) is not plain and type(value) not in _PLAIN)
+                    or count(entry) != of_entry
+                    or count(mapping) != of_mapping
+                ):
+                    apart = count(entry) != of_entry or count(mapping) != of_mapping
+                    return Left(value, clock(), apart)
+                put(value)
+            if argument is run:
+                return None
+            now = clock()
+            sized(each)
+            ended(now)
+            if now > due:
+                return None
+            if now - before > UNUSUAL:
+                each, alone = 1, ALONE
+            elif alone:
+                alone -= 1
+                each = 1 if alone else run.each
+            before = now
+    except BaseException as error:  # noqa: BLE001  # as above
+        return Left(None, clock(), is_apart=True, error=error, begun=argument is not run)
 
 
 class Place:
@@ -138,25 +201,42 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         slots[0] = frames.mark_of(batch.id, stretch.position)
         host.began = perf_counter()
         host.stepping = place.cursor
-        left = place.context.run(run_in_a_row, stretch, function, place.cursor, place.mapping, run)
+        left = _run(job, place, stretch, function, run)
         host.stepping = host.interrupted = None
-        ended = outbox.gather(run)
-        if left is None:
-            slots[0] = 0
-            job.used_up(stretch)
-            outbox.ended(batch, perf_counter())
-            break
-        stretch.position = ended + _end(host, job, place, left, run)
+        stretch.position = outbox.gather(run)
+        _learn(job, stretch.position - run.begin, run.since - host.began)
+        if left is not None:
+            stretch.position += _end(host, job, place, left, run)
         slots[0] = 0
-        if left.is_apart:
+        if left is None:
+            outbox.ended(batch, perf_counter())
+        elif left.is_apart:
             place = None
         # It may hold much of what the item has made.
         del left
+        if not stretch.left:
+            job.used_up(stretch)
+            break
         if host.must_turn:
-            if stretch.position >= stretch.end:
-                job.used_up(stretch)
             break
     job.running -= 1
+
+
+def _run(job: JobRun, place: Place, stretch: Stretch, function: Callable[[Any], object], run: Run) -> Left | None:
+    """Run items one by one, some of them, or in groups, as long as they are as short as those before them."""
+    go, cursor, mapping, pace = place.context.run, place.cursor, place.mapping, job.pace
+    # The link thread must know of the first one before another begins, which may take for ever.
+    if pace * FEWEST > TOGETHER or not run.due:
+        steps = islice(stretch.steps, TRIAL) if pace == math.inf else stretch.steps
+        return go(run_in_a_row, steps, function, cursor, mapping, run)
+    run.each = min(MOST, int(TOGETHER / pace))
+    return go(run_in_groups, stretch.steps, function, cursor, mapping, run)
+
+
+def _learn(job: JobRun, count: int, seconds: float) -> None:
+    """So many have taken so long. Now and then that is because another process had the processor for a while."""
+    if count >= ENOUGH:
+        job.pace = min(2 * job.pace, seconds / count)
 
 
 def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:

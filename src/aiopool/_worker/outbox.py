@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby, repeat
-from operator import itemgetter, sub
 from time import perf_counter
 from typing import Any, cast
 
@@ -23,6 +22,9 @@ from aiopool.errors import ItemTimeout
 FLUSH_SECONDS = 0.02
 """How old a finished value may become while further items of its batch are run by the main thread."""
 
+LONG = 256
+"""So many in a row cost more to be taken apart, and put together with others, than a frame of their own does."""
+
 NEVER = 0, -1.0
 """The verdict on what another attempt would not mend."""
 
@@ -33,52 +35,76 @@ Done = tuple[int, int, int | range, float | frames.InARow, object, bytes | None]
 class Run:
     """Values of neighbouring items that run one right after the other.
 
-    The main thread appends to ``values`` and then when that was to ``ends``; what is in both has ended, and whoever
-    flushes takes it away. ``first`` is where in the batch the first one of these is, ``begin`` where the run began, and
-    ``since`` when the first one of these did. Nothing has to be sent before it is ``due``.
+    The main thread appends to ``values``, and then when that was to ``ends``: after each item, or after ``each`` so
+    many if they are short, whose number is in ``sizes``. What is in ``values`` has ended, and whoever flushes takes
+    away those of which it is known when that was.
+
+    ``first`` is where in the batch the first one of these is, ``begin`` where the run began, and ``since`` when the
+    first one of these did. Nothing has to be sent before it is ``due``.
     """
 
-    __slots__ = ("batch", "begin", "due", "ends", "first", "job", "since", "values")
+    __slots__ = ("batch", "begin", "due", "each", "ends", "first", "job", "since", "sizes", "values")
 
     def __init__(self, job: JobRun, batch: BatchRun, position: int, due: float) -> None:
         self.job = job
         self.batch = batch
         self.begin = self.first = position
         self.due = due
+        self.each = 1
         self.since = 0.0
         self.ends: list[float] = []
+        self.sizes: list[int] = []
         self.values: list[object] = []
 
     @property
     def end(self) -> int:
         """Where in the batch the first item is that has not ended."""
-        return self.first + len(self.ends)
+        return self.first + len(self.values)
 
     @property
     def started(self) -> float:
-        """When that item began. Any thread."""
+        """When that item began, or one of the short ones just before it. Any thread."""
         last = self.ends[-1:]
         return last[0] if last else self.since
 
-    def taken(self, *, over: bool = False) -> list[Done]:
+    def taken(self, *, over: bool = False, left: bool = False) -> list[Done]:
         """What has ended, which is nobody else's from now on. With the lock of those who flush.
 
-        When the run is ``over``, nobody adds to it any more.
+        When the run is ``over``, no item of it begins any more: then those at its end are taken as well that no moment
+        was noted for. The last item may yet come, unless the main thread has ``left`` the run.
         """
-        count = len(self.ends)
+        # In this order: a value is there before its moment is.
+        moments = len(self.ends)
+        count = len(self.values)
+        ends, sizes = self.ends[:moments], self.sizes[:moments]
+        missing = count - (sum(sizes) if self.each > 1 else moments)
+        if missing > 0 and over:
+            ends.append(self._moment(missing))
+            sizes.append(missing)
+        elif missing > 0:
+            count -= missing
         if not count:
             return []
-        first, row = self.first, frames.InARow(self.since, self.ends)
+        if missing < 0 and self.each > 1:
+            # There were not so many left as should have been in the last group.
+            sizes[-1] += missing
+        first, row = self.first, frames.InARow(self.since, ends, bytes(sizes) if self.each > 1 else b"")
         # Before they are taken away: see ``started``.
-        self.since = row.ends[count - 1]
-        if over and len(self.values) == count:
-            values = self.values
-            self.ends, self.values = [], []
+        self.since = ends[-1]
+        if left:
+            values, self.values = self.values, []
         else:
-            row.ends, values = self.ends[:count], self.values[:count]
-            del self.ends[:count], self.values[:count]
+            values = self.values[:count]
+            del self.values[:count]
+        del self.ends[:moments], self.sizes[:moments]
         self.first += count
         return [(self.job.id, self.batch.id, range(first, first + count), row, values, None)]
+
+    def _moment(self, count: int) -> float:
+        """When the last of so many has ended that no moment was noted for."""
+        now = perf_counter()
+        # The one behind them may have been running for hours: what they took is what others like them did.
+        return now if self.each == 1 else min(now, self.started + count * self.job.pace)
 
 
 class Outbox:
@@ -143,7 +169,7 @@ class Outbox:
         self._must_not_be_a_clone()
         with self._flushing:
             end = run.end
-            self._done += run.taken(over=True)
+            self._done += run.taken(over=True, left=True)
             self._run = None
         run.batch.done += end - run.begin
         run.batch.free(run.begin, end)
@@ -250,8 +276,8 @@ class Outbox:
         if not job.may_rerun:
             self._mark(entry)
 
-    def flush(self) -> None:
-        """Send everything that has ended. Any thread."""
+    def flush(self, over: Run | None = None) -> None:
+        """Send everything that has ended. Any thread. No item of a run that is ``over`` begins any more."""
         with self._flushing:
             self._flushed = perf_counter()
             if len(self._done) == 1 and self._run is None:
@@ -261,8 +287,8 @@ class Outbox:
                 return
             done = [self._done.popleft() for _ in range(len(self._done))]
             if self._run is not None:
-                done += self._run.taken()
-            for (job, batch), group in groupby(done, key=itemgetter(0, 1)):
+                done += self._run.taken(over=self._run is over)
+            for (job, batch, _), group in groupby(done, key=_frame_of):
                 self._send(_results(job, batch, list(group)))
 
     def flush_late(self) -> bool:
@@ -277,7 +303,7 @@ class Outbox:
         self._told = False
         if (run := self._run) is not None:
             run.job.come_out()
-        self.flush()
+        self.flush(over=run)
         return False
 
 
@@ -303,11 +329,16 @@ def _results(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
     return frames.Results(job, batch, positions, seconds, shared, blobs)
 
 
+def _frame_of(done: Done) -> tuple[int, int, object]:
+    """What goes together: a row that is long enough for a frame of its own, or what comes between two of them."""
+    job, batch, position, *_ = done
+    return job, batch, position if isinstance(position, range) and len(position) >= LONG else None
+
+
 def _single(done: Done) -> Iterable[tuple[Any, ...]]:
     """Each item that is in there."""
     _, _, position, seconds, value, blob = done
     if isinstance(position, range):
         row = cast("frames.InARow", seconds)
-        took = map(sub, row.ends, chain((row.since,), row.ends))
-        return zip(position, took, cast("list[object]", value), repeat(None))
+        return zip(position, row, cast("list[object]", value), repeat(None))
     return ((position, seconds, value, blob),)

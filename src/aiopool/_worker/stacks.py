@@ -21,7 +21,7 @@ from aiopool import inside
 from aiopool._payload.tracebacks import is_library, is_plumbing
 from aiopool._worker.gathered import Gathered, Line, told
 from aiopool._worker.lanes import Lane, in_a_row, stepped
-from aiopool._worker.laps import run_in_a_row
+from aiopool._worker.laps import run_in_a_row, run_in_groups
 from aiopool._worker.outbox import Run
 from aiopool._worker.runner import Runner
 from aiopool._worker.work import Cursor, Entry
@@ -43,6 +43,7 @@ _MARKERS: frozenset[types.CodeType] = frozenset(
         stepped,
         in_a_row,
         run_in_a_row,
+        run_in_groups,
         Runner._run_def,  # noqa: SLF001
         Runner._run_in_thread,  # noqa: SLF001
     )

@@ -270,7 +270,8 @@ class JobRun:
 
     ``deque.append``, ``popleft`` and ``pop`` are atomic, so an item is either started or handed back, never both.
     Items that may run in laps are in ``stretches`` instead, of which the main thread has the first; see
-    :mod:`aiopool._worker.laps`. ``returns``: the last value's type; ``at_once``: its last coroutine has not waited.
+    :mod:`aiopool._worker.laps`. ``returns``: the last value's type; ``at_once``: its last coroutine has not waited;
+    ``pace``: the seconds of one of the last that ran in a lap.
 
     ``tasks`` are its lanes with their slots on the mark page. ``told`` are those that have got their one
     CancelledError: a second one would strike their cleaning up.
@@ -282,6 +283,7 @@ class JobRun:
     lanes = 1
     returns: type = int
     at_once = False
+    pace = math.inf
     cancelled = False
     in_turns = False
     threads = 0
