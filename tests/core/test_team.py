@@ -436,6 +436,41 @@ def test_a_broadcast_ends_although_the_pool_shrinks():
     assert job.how == "done"
 
 
+def test_a_call_behind_a_long_item_is_not_asked_for_again_and_again():
+    """As soon as it waits to be sent, whoever has asked for it is wanted by the other kind."""
+    world = ready_pool(3)
+    world.calm()
+    world.open("async", 2, pinned=True)
+    world.open("def", 2, pinned=True)
+    world.calm()
+    world.finish(world.at(1), list(world.at(1).running))
+    world.deliver(world.at(1))
+    world.open("def", 1)
+    call = world.submit("def")
+    # The coroutine that ran there has to run at that place again, where it meets a function of the broadcast.
+    world.die(world.at(0))
+    world.deliver(world.workers[1])
+    world.ready()
+    world.calm()
+    world.play_out()
+    assert call.how == "done"
+
+
+def test_a_place_that_has_too_many_items_of_a_broadcast_counts_for_as_many_as_run_there():
+    """The pool has shrunk and grown again meanwhile: what others may run is what is left."""
+    world = World(4)
+    job = world.open("def", 6, concurrency=5, pinned=True)
+    world.ready(0)
+    world.calm()
+    world.resize(1)
+    world.calm()
+    world.resize(2)
+    world.ready()
+    world.calm()
+    world.play_out()
+    assert job.how == "done"
+
+
 def test_grace_begins_anew_while_another_job_keeps_a_cancelled_one_from_feeling_it():
     """A cancel that its loop cannot deliver must not cost the item that holds the loop."""
     ledger = Ledger(1, grace=2.0)

@@ -85,7 +85,7 @@ class Attempts:
         if idle and not (opened.pinned or opened.concurrency or opened.batch or opened.rate):
             # Whether these are long or short nobody knows: they may as well wait at one worker and go on to others. Not
             # where a worker has several lanes: without lanes for all of them they would come back to where they were.
-            told = policy.BATCH_MOST
+            told = policy.BATCH_MOST[job.kind]
         return max(1, min(told, part, self._books.largest))
 
     def _try(self, job: JobBook, suspects: Sequence[int]) -> None:

@@ -37,8 +37,10 @@ GROWING_MOST = 16
 In the second case as many items beside them as are at workers, so that however many there are, they are soon at work.
 """
 
-BATCH_MOST = 16384
-QUEUED_MOST = 131072
+BATCH_MOST: dict[Kind, int] = {"async": 4096, "def": 16384}
+"""Items in one batch: of functions that do nothing four times as many run in a second as of coroutines."""
+
+QUEUED_MOST = 32768
 UNLIMITED = 1 << 40
 
 MEASURED_MOST = 32
@@ -150,7 +152,7 @@ def batch_size(kind: Kind, *, share: int, width: int, size: int | None, mean: fl
             parts = max(1.0, min(PARTS, size / (rate * width) / busy))
     if size is not None:
         best = min(best, math.ceil(size / (parts * width)))
-    return max(1, min(BATCH_MOST, best))
+    return max(1, min(BATCH_MOST[kind], best))
 
 
 def look_again(workers: int) -> float:

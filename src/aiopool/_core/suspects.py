@@ -112,7 +112,7 @@ class Suspects:
         """How many items of the job may travel together."""
         if job.opened.pinned or job.opened.single:
             return 1
-        most = min(policy.BATCH_MOST, self._books.largest)
+        most = min(policy.BATCH_MOST[job.kind], self._books.largest)
         return most if job.opened.rate is None else min(most, job.size_told or 1)
 
     # --- time --------------------------------------------------------------------------------------------------------
