@@ -288,16 +288,47 @@ def test_now_and_then_a_long_one_among_short_ones_shares_with_its_neighbours_at_
     assert sum(took) == pytest.approx(sum(long.values()) + 12_000e-7, rel=0.001)
 
 
-def test_the_pace_of_a_job_is_not_forgotten_because_of_one_pause(bench, clockwork):
-    """Another process may have had the processor: then all that follows is as short as before."""
+def test_items_that_become_long_are_timed_one_by_one_also_in_small_batches(bench, clockwork):
+    """Batches of long items are small: two or three of them are no group, though thousands before them were short."""
+    times = [1e-7] * 5000 + [0.001 * (1 + x % 3) for x in range(60)]
 
     def run(x: int) -> int:
-        clockwork.now += 0.01 if x == 1999 else 2e-7
+        clockwork.now += times[x]
+        return x
+
+    here = bench(5000, run)
+    here.run()
+    for first in range(5000, 5060, 3):
+        values = _payload.dump_shared(list(range(first, first + 3)))
+        here.job.add(frames.Batch(1, first, 1, 1, range(first, first + 3), values, ()))
+        here.run()
+    here.outbox.flush()
+    took = [
+        seconds
+        for frame in here.sent
+        if isinstance(frame, frames.Results) and frame.batch >= 5003
+        for seconds in frame.seconds
+    ]
+    assert took == pytest.approx(times[5003:])
+
+
+def test_after_a_pause_items_are_as_short_as_before(bench, clockwork):
+    """Another process may have had the processor. It is tried again how long they take."""
+    pauses = {1999}
+
+    def run(x: int) -> int:
+        clockwork.now += 0.05 if x in pauses else 2e-7
         return x
 
     here = bench(4000, run)
     here.run()
-    assert here.job.pace < 1e-6
+    pauses.clear()
+    values = _payload.dump_shared(list(range(4000)))
+    here.job.add(frames.Batch(1, 8, 1, 1, range(4000), values, ()))
+    looks = clockwork.looks
+    here.run()
+    assert here.job.pace == pytest.approx(2e-7)
+    assert clockwork.looks - looks < laps.TRIAL + 4000 / laps.MOST + 20
 
 
 def test_values_before_an_item_that_hangs_are_sent_and_their_time_is_not_that_items(bench, clockwork):

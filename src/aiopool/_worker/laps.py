@@ -204,7 +204,7 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         left = _run(job, place, stretch, function, run)
         host.stepping = host.interrupted = None
         stretch.position = outbox.gather(run)
-        _learn(job, stretch.position - run.begin, run.since - host.began)
+        _learn(job, run, stretch.position - run.begin, run.since - host.began)
         if left is not None:
             stretch.position += _end(host, job, place, left, run)
         slots[0] = 0
@@ -233,10 +233,12 @@ def _run(job: JobRun, place: Place, stretch: Stretch, function: Callable[[Any], 
     return go(run_in_groups, stretch.steps, function, cursor, mapping, run)
 
 
-def _learn(job: JobRun, count: int, seconds: float) -> None:
-    """So many have taken so long. Now and then that is because another process had the processor for a while."""
-    if count >= ENOUGH:
-        job.pace = min(2 * job.pace, seconds / count)
+def _learn(job: JobRun, run: Run, count: int, seconds: float) -> None:
+    """So many have taken so long together: the next may be as short, or no longer as short as was believed."""
+    if run.each > 1 and seconds * FEWEST > count * TOGETHER:
+        job.pace = math.inf
+    elif count >= ENOUGH:
+        job.pace = seconds / count
 
 
 def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:
