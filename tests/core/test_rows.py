@@ -78,9 +78,24 @@ def test_items_of_a_group_have_taken_equal_shares(groups):
     assert frame.took == ends[-1] - since
 
 
-@pytest.mark.parametrize("sizes", [[3, 0], [2, 2], [1], [4, 255]])
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.integers(0, 20)), min_size=1, max_size=20))
+def test_time_between_two_rows_is_nobodys(groups):
+    """It is in nobody's seconds, nor in those of all of them. What comes after it may have begun before it."""
+    since, ends, each = 5.0, [], []
+    for seconds, size in [*groups, (1.0, 1)]:
+        ends.append((ends[-1] if ends else since) + seconds)
+        each += [seconds / size] * size if size else []
+    frame = there(results(since, ends, bytes([*(size for _, size in groups), 1])))
+    assert list(frame.seconds) == pytest.approx(each)
+    assert len(frame.seconds) == len(each)
+    assert frame.took == pytest.approx(sum(each), abs=1e-9)
+    back = frames.InARow(9.0, [10.0, 3.0, 4.0], b"\2\0\1")
+    assert (list(back), back.total) == ([0.5, 0.5, 1.0], 2.0)
+
+
+@pytest.mark.parametrize("sizes", [[2, 0], [2, 2], [1], [4, 255]])
 def test_groups_that_are_not_those_of_the_items_are_no_frame(sizes):
-    """Their sizes do not add up, or one of them is nobody's."""
+    """Their sizes do not add up to their number."""
     frame = frames.Results(1, 2, range(3), frames.InARow(1.0, [2.0] * len(sizes), bytes(sizes)), b"values", ())
     with pytest.raises(FrameError, match="in groups"):
         there(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import gc
 import math
 import os
@@ -286,6 +287,57 @@ def test_now_and_then_a_long_one_among_short_ones_shares_with_its_neighbours_at_
         assert sum(took[at] for at in around) == pytest.approx(long[x], rel=0.01)
         assert took[x] >= long[x] / laps.MOST
     assert sum(took) == pytest.approx(sum(long.values()) + 12_000e-7, rel=0.001)
+
+
+def test_rows_of_a_batch_and_what_ended_between_them_are_one_frame_with_the_seconds_of_each(bench, clockwork):
+    """What the clock has gone on between two rows is nobody's."""
+    variable = contextvars.ContextVar("variable")
+    begin = outbox.Outbox.begin
+
+    def later(self: Outbox, *args: Any) -> outbox.Run:
+        clockwork.now += 0.001
+        return begin(self, *args)
+
+    def run(x: int) -> int:
+        clockwork.now += 1e-5
+        if x % 500 == 0:
+            variable.set(x)
+        return x
+
+    here = bench(4000, run)
+    here.outbox._flushed = math.inf
+    here.outbox._told = True
+    here.outbox.begin = functools.partial(later, here.outbox)
+    here.job.pace = math.inf
+    here.run()
+    (frame,) = here.sent
+    assert isinstance(frame, frames.Results)
+    assert frame.positions == range(4000)
+    assert not frame.blobs
+    assert list(frame.seconds) == pytest.approx([1e-5] * 4000)
+    assert frame.took == pytest.approx(0.04)
+
+
+def test_items_that_waited_beside_others_are_no_row():
+    """Together they would seem to have taken longer than the time that has passed."""
+    row = frames.InARow(1.0, [1.1, 1.2])
+    done = [(1, 7, range(2), row, [0, 1], None), (1, 7, 2, 30.0, 2, None), (1, 7, 5, 30.0, 5, None)]
+    frame = outbox._results(1, 7, done)
+    assert type(frame.seconds) is tuple
+    assert frame.seconds == pytest.approx((0.1, 0.1, 30.0, 30.0))
+    assert frame.positions == (0, 1, 2, 5)
+    assert _payload.load_shared(frame.shared) == [0, 1, 2, 5]
+
+
+def test_a_row_need_not_come_first_nor_have_no_holes():
+    """Items are numbered as they were, and each has what it took."""
+    row = frames.InARow(100.0, [100.1, 100.2])
+    done = [(1, 7, 9, 0.01, "nine", None), (1, 7, range(2), row, [0, 1], None), (1, 7, 3, 0.005, 3, None)]
+    frame = outbox._results(1, 7, done)
+    assert frame.positions == [9, 0, 1, 3]
+    assert list(frame.seconds) == pytest.approx([0.01, 0.1, 0.1, 0.005])
+    assert frame.took == pytest.approx(0.215)
+    assert _payload.load_shared(frame.shared) == ["nine", 0, 1, 3]
 
 
 def test_items_that_become_long_are_timed_one_by_one_also_in_small_batches(bench, clockwork):

@@ -107,13 +107,14 @@ class Body:
         """The same of items in a row. That each moment is behind the one before it is seen to where that matters."""
         (groups,) = self.fields(_GROUPS)
         sizes = bytes(self.take(groups))
-        if groups and (0 in sizes or sum(sizes) != count):
-            raise FrameError(f"{count} items are said to have run in groups of {sum(sizes)} together")
         ends: array[float] = array("d")
         ends.frombytes(self.take((groups or count) * _DOUBLE))
-        if not (count and 0 <= since <= ends[-1] < math.inf):
+        row = InARow(since, ends, sizes)
+        if len(row) != count:
+            raise FrameError(f"{count} items are said to have run in groups of {len(row)} together")
+        if not (count and 0 <= since <= ends[-1] < math.inf and 0 <= row.total < math.inf):
             raise FrameError("values of no item, or of some that took less than no time")
-        return InARow(since, ends, sizes)
+        return row
 
     def blobs(self) -> tuple[memoryview, list[Bytes | None]]:
         shared_length, count = self.fields(_LENGTHS)

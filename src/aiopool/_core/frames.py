@@ -251,8 +251,9 @@ class StartFailed:
 class InARow(Sequence[float]):
     """The seconds of items that ran one right after the other: the moments at which they ended, from ``since`` on.
 
-    So what they took together is known at once. What each took is worked out when somebody asks. Of very short ones it
-    is noted when a few have ended: then there are ``sizes``, one for each moment, and they have taken equal shares.
+    So what they took together is known at once. What each took is worked out when somebody asks. Where there are
+    ``sizes``, one for each moment, so many have ended since the one before, and have taken equal shares; where that is
+    0, what lies between is nobody's.
     """
 
     __slots__ = ("_each", "ends", "since", "sizes")
@@ -266,16 +267,25 @@ class InARow(Sequence[float]):
     @property
     def total(self) -> float:
         """What all of them took."""
-        return self.ends[-1] - self.since
+        total, ends, sizes = self.ends[-1] - self.since, self.ends, self.sizes
+        gap = sizes.find(0)
+        while gap >= 0:
+            total -= ends[gap] - (ends[gap - 1] if gap else self.since)
+            gap = sizes.find(0, gap + 1)
+        return max(0.0, total)
 
     def __len__(self) -> int:
-        return sum(self.sizes) or len(self.ends)
+        if not self.sizes:
+            return len(self.ends)
+        # Most are 1, and to add them up would cost more than all the rest.
+        return self.sizes.count(1) + sum(self.sizes.translate(None, b"\0\1"))
 
     def __iter__(self) -> Iterator[float]:
         took = map(max, repeat(0.0), map(sub, self.ends, chain((self.since,), self.ends)))
         if not self.sizes:
             return took
-        return chain.from_iterable(map(repeat, map(truediv, took, self.sizes), self.sizes))
+        shares = map(truediv, took, self.sizes.replace(b"\0", b"\1"))
+        return chain.from_iterable(map(repeat, shares, self.sizes))
 
     @overload
     def __getitem__(self, index: int) -> float: ...

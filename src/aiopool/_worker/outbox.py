@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby, repeat
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, cast
 
@@ -21,9 +22,6 @@ from aiopool.errors import ItemTimeout
 
 FLUSH_SECONDS = 0.02
 """How old a finished value may become while further items of its batch are run by the main thread."""
-
-LONG = 256
-"""So many in a row cost more to be taken apart, and put together with others, than a frame of their own does."""
 
 NEVER = 0, -1.0
 """The verdict on what another attempt would not mend."""
@@ -288,7 +286,7 @@ class Outbox:
             done = [self._done.popleft() for _ in range(len(self._done))]
             if self._run is not None:
                 done += self._run.taken(over=self._run is over)
-            for (job, batch, _), group in groupby(done, key=_frame_of):
+            for (job, batch), group in groupby(done, key=itemgetter(0, 1)):
                 self._send(_results(job, batch, list(group)))
 
     def flush_late(self) -> bool:
@@ -316,6 +314,8 @@ def _results(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
         shared = _payload.dump_shared([value]) if blob is None else b""
         only = range(cast("int", at), cast("int", at) + 1)
         return frames.Results(job, batch, only, (cast("float", took),), shared, () if blob is None else (blob,))
+    if _are_in_a_row(done):
+        return _joined(job, batch, done)
     positions: tuple[int, ...]
     positions, seconds, values, blobs = zip(*chain.from_iterable(map(_single, done)), strict=True)
     if blobs.count(None) == len(blobs):
@@ -329,10 +329,50 @@ def _results(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
     return frames.Results(job, batch, positions, seconds, shared, blobs)
 
 
-def _frame_of(done: Done) -> tuple[int, int, object]:
-    """What goes together: a row that is long enough for a frame of its own, or what comes between two of them."""
-    job, batch, position, *_ = done
-    return job, batch, position if isinstance(position, range) and len(position) >= LONG else None
+def _are_in_a_row(done: Sequence[Done]) -> bool:
+    """Whether most of these ran right after one another, and none was at work for long beside others."""
+    by_themselves, rows = 0.0, False
+    for _, _, position, seconds, _, blob in done:
+        if isinstance(position, range):
+            rows = True
+        else:
+            by_themselves += cast("float", seconds)
+            if blob is not None or by_themselves > FLUSH_SECONDS:
+                return False
+    return rows
+
+
+def _joined(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
+    """Rows, and plain values that ended by themselves, as one row: between two of them is time that is nobody's."""
+    ends: list[float] = []
+    sizes = bytearray()
+    values: list[object] = []
+    parts: list[Sequence[int]] = []
+    since: float | None = None
+    for _, _, position, seconds, value, _ in done:
+        if isinstance(position, range):
+            row = cast("frames.InARow", seconds)
+            if since is None:
+                since = row.since
+            else:
+                ends.append(row.since)
+                sizes.append(0)
+            ends += row.ends
+            sizes += row.sizes or b"\1" * len(row.ends)
+            values += cast("list[object]", value)
+            parts.append(position)
+        else:
+            since = since or 0.0
+            ends.append((ends[-1] if ends else since) + cast("float", seconds))
+            sizes.append(1)
+            values.append(value)
+            parts.append((position,))
+    positions: Sequence[int] = list(chain.from_iterable(parts))
+    first, end = positions[0], positions[0] + len(positions)
+    if positions[-1] == end - 1 and positions == list(range(first, end)):
+        positions = range(first, end)
+    row = frames.InARow(since or 0.0, ends, bytes(sizes))
+    return frames.Results(job, batch, positions, row, _payload.dump_shared(values), ())
 
 
 def _single(done: Done) -> Iterable[tuple[Any, ...]]:
