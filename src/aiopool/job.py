@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
 from aiopool._runtime.arrivals import Arrival
@@ -301,7 +302,7 @@ class Job(Generic[R]):
         return sorted(rows, key=lambda row: cast("int", row["index"]))
 
     def _rows(self, arrival: Arrival, *, values: bool) -> Iterator[dict[str, Any]]:
-        for at, index in enumerate(arrival.items):
+        for index, seconds in zip(arrival.items, chain(arrival.seconds, repeat(None)), strict=False):
             value = self._results.look(index)
             failure = self._failures[index] if value is EMPTY and index in self._failures else None
             if value is GONE or (value is EMPTY and failure is None):
@@ -311,7 +312,7 @@ class Job(Generic[R]):
                 "input": self._failures.input(index),
                 **({"value": None if failure else value} if values else {}),
                 "error": failure.error if failure else None,
-                "seconds": arrival.seconds[at] if at < len(arrival.seconds) else None,
+                "seconds": seconds,
                 "attempts": failure.attempts if failure else arrival.attempts,
                 "worker": failure.worker if failure else arrival.worker,
             }

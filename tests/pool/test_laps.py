@@ -303,6 +303,19 @@ def test_seconds_are_each_items_own(one):
     assert sorted(seconds)[1900] < 0.01
 
 
+def test_records_of_many_items_are_worked_out_once_for_all_of_them(one, monkeypatch):
+    """Not for each from the beginning: of a million that would take an hour."""
+    looks: list[object] = []
+    at, length = frames.InARow.__getitem__, frames.InARow.__len__
+    job = one.map(abs, range(MANY))
+    job.result(DEADLINE)
+    monkeypatch.setattr(frames.InARow, "__getitem__", lambda row, index: looks.append(index) or at(row, index))
+    monkeypatch.setattr(frames.InARow, "__len__", lambda row: looks.append(len) or length(row))
+    assert [record["index"] for record in job.records(values=False)] == list(range(MANY))
+    assert len(looks) < 50
+    assert all(record["seconds"] >= 0 for record in job.records())
+
+
 # --- who else there is ------------------------------------------------------------------------------------------------
 
 

@@ -256,13 +256,12 @@ class InARow(Sequence[float]):
     0, what lies between is nobody's.
     """
 
-    __slots__ = ("_each", "ends", "since", "sizes")
+    __slots__ = ("ends", "since", "sizes")
 
     def __init__(self, since: float, ends: Sequence[float], sizes: bytes = b"") -> None:
         self.since = since
         self.ends = ends
         self.sizes = sizes
-        self._each: list[float] | None = None
 
     @property
     def total(self) -> float:
@@ -292,9 +291,7 @@ class InARow(Sequence[float]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[float]: ...
     def __getitem__(self, index: int | slice) -> float | Sequence[float]:
-        if self._each is None:
-            self._each = list(self)
-        return self._each[index]
+        return list(self)[index]
 
 
 @frozen

@@ -238,7 +238,8 @@ def _learn(job: JobRun, run: Run, count: int, seconds: float) -> None:
     if run.each > 1 and seconds * FEWEST > count * TOGETHER:
         job.pace = math.inf
     elif count >= ENOUGH:
-        job.pace = seconds / count
+        # No clock is so coarse that this many take no time at all, but a frozen one would end the worker.
+        job.pace = max(seconds / count, 1e-9)
 
 
 def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, groupby, repeat
+from itertools import chain, groupby, pairwise, repeat
 from operator import itemgetter
 from time import perf_counter
 from typing import Any, cast
@@ -347,7 +347,7 @@ def _joined(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
     ends: list[float] = []
     sizes = bytearray()
     values: list[object] = []
-    parts: list[Sequence[int]] = []
+    parts: list[range] = []
     since: float | None = None
     for _, _, position, seconds, value, _ in done:
         if isinstance(position, range):
@@ -366,11 +366,10 @@ def _joined(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
             ends.append((ends[-1] if ends else since) + cast("float", seconds))
             sizes.append(1)
             values.append(value)
-            parts.append((position,))
-    positions: Sequence[int] = list(chain.from_iterable(parts))
-    first, end = positions[0], positions[0] + len(positions)
-    if positions[-1] == end - 1 and positions == list(range(first, end)):
-        positions = range(first, end)
+            parts.append(range(position, position + 1))
+    positions: Sequence[int] = range(parts[0].start, parts[-1].stop)
+    if any(before.stop != part.start for before, part in pairwise(parts)):
+        positions = list(chain.from_iterable(parts))
     row = frames.InARow(since or 0.0, ends, bytes(sizes))
     return frames.Results(job, batch, positions, row, _payload.dump_shared(values), ())
 
