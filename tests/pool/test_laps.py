@@ -36,7 +36,7 @@ def _short() -> None:
     """Items of every job are believed to be very short, and nothing that they do will change that."""
     from aiopool._worker import laps, work
 
-    work.JobRun.pace, laps.ENOUGH = 1e-7, 1 << 40
+    work.JobRun.pace, laps.TOGETHER, laps.ENOUGH = 1e-7, 1e9, 1 << 40
 
 
 @pytest.fixture(scope="module", params=[None, _short], ids=["one by one", "in groups"])

@@ -30,6 +30,7 @@ from aiopool._core import frames
 from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox, Run
 from aiopool._worker.stretches import Stretch
+from aiopool._worker.switching import as_by_default
 from aiopool._worker.work import BatchRun, Cursor, JobRun, Stepped
 
 TOGETHER = 4e-6
@@ -230,7 +231,7 @@ def _run(job: JobRun, place: Place, stretch: Stretch, function: Callable[[Any], 
         steps = islice(stretch.steps, TRIAL) if pace == math.inf else stretch.steps
         return go(run_in_a_row, steps, function, cursor, mapping, run)
     run.each = min(MOST, int(TOGETHER / pace))
-    return go(run_in_groups, stretch.steps, function, cursor, mapping, run)
+    return as_by_default(go)(run_in_groups, stretch.steps, function, cursor, mapping, run)
 
 
 def _learn(job: JobRun, run: Run, count: int, seconds: float) -> None:

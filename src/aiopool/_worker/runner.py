@@ -25,6 +25,7 @@ from aiopool._worker.pipes import end_without_pipes
 from aiopool._worker.prints import Prints
 from aiopool._worker.reports import Reports
 from aiopool._worker.striking import must_not_be_struck
+from aiopool._worker.switching import sooner
 from aiopool._worker.work import Entry, JobRun, Stepped
 from aiopool.errors import FrameError
 
@@ -87,9 +88,7 @@ class Runner:
             try:
                 self.calls.run_forever()
             except (SystemExit, KeyboardInterrupt):
-                # A task that an item started raised it. Asyncio lets these two out of the loop besides giving them
-                # to whoever awaits the task; the item fails with it, and the worker goes on.
-                pass
+                pass  # A task that an item started raised it: the item fails with it as well, and the worker goes on.
             except BaseException as error:  # noqa: BLE001  # a signal handler of the user's, between two items
                 if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EINVAL):
                     # An item has closed what the loop waits on. What has ended is told before.
@@ -294,6 +293,7 @@ class Runner:
         if not self._in_def:
             self.calls.stop()
 
+    @sooner
     def _run_defs(self) -> None:
         """Run ``def`` items until none is left, one of each job in turn, or some ms of quick ones."""
         while self._turns and not self.closing:
