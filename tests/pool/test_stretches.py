@@ -11,12 +11,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import pytest
 
 from aiopool import _payload
-from aiopool._core import frames
+from aiopool._core import frames, wire
 from aiopool._worker import laps, outbox
 from aiopool._worker.clock import Clock
 from aiopool._worker.laps import are_possible, run_lap
@@ -211,13 +212,14 @@ def clockwork(monkeypatch) -> Clockwork:
 
 
 def seconds_of(here: Bench) -> list[float]:
-    """What each item is said to have taken, in the order of their numbers."""
+    """What each item is said to have taken, in the order of their numbers; as the parent reads it."""
     took = [
         (at, seconds)
-        for frame in here.sent
+        for frame in wire.Parser().feed(b"".join(part for sent in here.sent for part in wire.encode(sent)))
         if isinstance(frame, frames.Results)
         for at, seconds in zip(frame.positions, frame.seconds, strict=True)
     ]
+    assert min(took, key=itemgetter(1), default=(0, 0.0))[1] >= 0
     return [seconds for _, seconds in sorted(took)]
 
 
@@ -381,6 +383,76 @@ def test_after_a_pause_items_are_as_short_as_before(bench, clockwork):
     here.run()
     assert here.job.pace == pytest.approx(2e-7)
     assert clockwork.looks - looks < laps.TRIAL + 4000 / laps.MOST + 20
+
+
+@pytest.mark.parametrize("pace", [1e-9, 9e-7])
+def test_items_that_end_a_lap_take_no_less_than_no_time(bench, clockwork, monkeypatch, pace):
+    """However wrong it is how long those before them in their group are believed to have taken."""
+    ends: list[float] = []
+
+    def run(x: int) -> Any:
+        clockwork.now += 1e-8
+        if x % 211 == 7:
+            raise ValueError(x)
+        return [x] if x % 97 == 5 else x
+
+    here = bench(4000, run)
+    # The lap is looked at some time after it was left.
+    monkeypatch.setattr(outbox, "perf_counter", lambda: clockwork.now + 1e-5)
+    raised = here.raised
+    here.raised = lambda job, entry, error, seconds: (ends.append(seconds), raised(job, entry, error, seconds))
+    while (stretch := here.job.stretch()) is not None:
+        here.job.pace = pace
+        here.must_turn = True
+        run_lap(here, here.job, stretch, run)
+    here.outbox.flush()
+    took = seconds_of(here)
+    assert len(took) + len(ends) == 4000
+    assert min(ends) >= 0
+    assert sum(took) + sum(ends) == pytest.approx(4000e-8)
+
+
+def test_an_item_that_ends_while_it_is_asked_what_has_ended_keeps_its_moment(bench, clockwork, monkeypatch):
+    """Else what comes next would end before it began: no frame that the parent takes."""
+    here = bench(10)
+    batch = here.job.stretch().batch
+    run = outbox.Run(here.job, batch, 0, math.inf)
+    run.each, run.since, run.values, here.job.pace = 16, 1000.0, [0, 1, 2], 1e-6
+    clock = [clockwork.now]
+
+    def look() -> float:
+        # The main thread, between any two lines of the other one: as late as it may be, with the moment it has noted.
+        run.values.append(3)
+        run.sizes.append(16)
+        run.ends.append(clock[0])
+        monkeypatch.setattr(outbox, "perf_counter", lambda: clock[0] + 1e-6)
+        return clock[0] + 1e-6
+
+    clock[0] = 1000.0 + 1e-7
+    monkeypatch.setattr(outbox, "perf_counter", look)
+    here.sent = [
+        outbox._results(1, 7, done) for done in (run.taken(over=True), run.taken(over=True, left=True)) if done
+    ]
+    assert len(seconds_of(here)) == 4
+
+
+def test_values_before_an_item_that_hangs_are_sent_though_others_are_sent_all_the_time(bench, clockwork):
+    """Of another job, from threads of this worker."""
+
+    def hang(x: int) -> int:
+        clockwork.now += 1e-7
+        if x == 2500:
+            clockwork.now += 60
+            here.outbox._flushed = clockwork.now - 0.001
+            assert not here.outbox.flush_late()
+            assert here.results == list(range(2500))
+        return x
+
+    here = bench(4000, hang)
+    here.run()
+    here.outbox.flush()
+    assert here.results == list(range(4000))
+    assert seconds_of(here)[2500] == pytest.approx(60, rel=1e-6)
 
 
 def test_values_before_an_item_that_hangs_are_sent_and_their_time_is_not_that_items(bench, clockwork):

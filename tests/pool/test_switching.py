@@ -77,16 +77,16 @@ def test_what_an_item_says_stays():
         assert pool.submit(interval).result(DEADLINE) == pytest.approx(0.01)
 
 
-def test_it_is_as_before_after_an_error(monkeypatch: pytest.MonkeyPatch):
-    """Whatever has been raised."""
-    monkeypatch.setattr(sys, "setswitchinterval", sys.setswitchinterval)
+@pytest.mark.parametrize("changing", [switching.sooner, switching.as_by_default])
+def test_it_is_as_before_after_an_error(changing):
+    """Whatever has been raised, and whether there was anything to change."""
     before = sys.getswitchinterval()
 
     def wrong() -> Any:
         raise KeyError(sys.getswitchinterval())
 
-    wrapped: Callable[[], Any] = switching.sooner(wrong)
+    wrapped: Callable[[], Any] = changing(wrong)
     with pytest.raises(KeyError) as caught:
         wrapped()
-    assert caught.value.args == pytest.approx((SOON,))
-    assert sys.getswitchinterval() == before
+    assert caught.value.args == pytest.approx((SOON if changing is switching.sooner else BY_DEFAULT,))
+    assert sys.getswitchinterval() == before == pytest.approx(BY_DEFAULT)

@@ -57,6 +57,7 @@ class Books:
         self.waking: dict[int, JobBook] = {}
         self.curious = False
         self.stayed: list[tuple[WorkerBook, JobBook]] = []
+        self._stayed_under: list[object] = []
         self.changed_sides = False
         self._dates: dict[Whose, float] = {}
         self._wake: float | None = None
@@ -194,12 +195,26 @@ class Books:
             worker.asks[job.id] = [*asks, parts]
             self.orders.append(f.SendAskBack(worker.id, job.id, parts))
 
-    def may_go_again(self) -> None:
-        """Something has happened since submits came back to the worker that had handed them back."""
+    def may_go_again(self) -> bool:
+        """Whether submits that came back to the worker which had handed them back may be asked for once more.
+
+        Whoever asks for one is a worker without work; and as long as the workers are what they were when it came back,
+        it would come back again.
+        """
+        workers = self.workers.values()
+        arranged: list[object] = [
+            (each.id, each.reserved, each.kind, each.load > 0, each.open_minded) for each in workers
+        ]
+        if not self._stayed_under:
+            self._stayed_under = arranged
+        if arranged == self._stayed_under:
+            return False
         for worker, job in self.stayed:
             worker.barren.discard(job.id)
         self.stayed.clear()
+        self._stayed_under = []
         self.curious = True
+        return True
 
     def drain(self, worker: WorkerBook, *, for_good: bool = False) -> None:
         """Order the worker to hand back what has not started; ``for_good``: it will never take anything again.

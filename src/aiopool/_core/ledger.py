@@ -115,10 +115,10 @@ class Ledger:
         books.now = now
         books.orders = []
         for fact in facts:
-            if books.stayed and type(fact) not in _OF_TAKING_OVER:
-                books.may_go_again()
             self._handlers[type(fact)](fact)
         self._settle()
+        if books.stayed and books.may_go_again():
+            self._settle()
         return books.orders
 
     # --- calls that it is not told of --------------------------------------------------------------------------------
@@ -435,10 +435,6 @@ class Ledger:
             self._books.curious = True
         if "suspects" in come:
             self._suspects.tick()
-
-
-_OF_TAKING_OVER = frozenset({f.Returned, f.Supplied})
-"""What follows of itself when an item is taken over. Any other fact may change who could have it."""
 
 
 def _check_timeout(batch: BatchBook) -> None:

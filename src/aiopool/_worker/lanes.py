@@ -207,7 +207,7 @@ class Lane:
             job.used_up(stretch)
             outbox.ended(batch, now)
         if left is not None:
-            self._end(stretch, entry, left, left.at - run.since)
+            self._end(stretch, entry, left, max(0.0, left.at - run.since))
             slots[self._slot] = slots[0] = 0
         return now
 

@@ -204,7 +204,7 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         host.stepping = place.cursor
         left = _run(job, place, stretch, function, run)
         host.stepping = host.interrupted = None
-        stretch.position = outbox.gather(run)
+        stretch.position = outbox.gather(run, math.inf if left is None else left.at)
         _learn(job, run, stretch.position - run.begin, run.since - host.began)
         if left is not None:
             stretch.position += _end(host, job, place, left, run)
@@ -245,7 +245,7 @@ def _learn(job: JobRun, run: Run, count: int, seconds: float) -> None:
 
 def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:
     """End the item that was left, by the way of all others; False if it was none."""
-    cursor, seconds = place.cursor, left.at - run.since
+    cursor, seconds = place.cursor, max(0.0, left.at - run.since)
     if left.error is not None and (not left.begun or cursor.position < run.end):
         import traceback  # with the reader of Python files
 

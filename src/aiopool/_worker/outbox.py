@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -65,19 +66,22 @@ class Run:
         last = self.ends[-1:]
         return last[0] if last else self.since
 
-    def taken(self, *, over: bool = False, left: bool = False) -> list[Done]:
+    def taken(self, *, over: bool = False, left: bool = False, until: float = math.inf) -> list[Done]:
         """What has ended, which is nobody else's from now on. With the lock of those who flush.
 
         When the run is ``over``, no item of it begins any more: then those at its end are taken as well that no moment
-        was noted for. The last item may yet come, unless the main thread has ``left`` the run.
+        was noted for. The last item may yet come, unless the main thread has ``left`` the run: ``until`` then, where
+        that is an item which ends by itself.
         """
+        # First: a moment that is noted from now on is later than what is put in the place of one.
+        now = min(perf_counter(), until)
         # In this order: a value is there before its moment is.
         moments = len(self.ends)
         count = len(self.values)
         ends, sizes = self.ends[:moments], self.sizes[:moments]
         missing = count - (sum(sizes) if self.each > 1 else moments)
         if missing > 0 and over:
-            ends.append(self._moment(missing))
+            ends.append(self._moment(missing, ends[-1] if ends else self.since, now))
             sizes.append(missing)
         elif missing > 0:
             count -= missing
@@ -98,11 +102,10 @@ class Run:
         self.first += count
         return [(self.job.id, self.batch.id, range(first, first + count), row, values, None)]
 
-    def _moment(self, count: int) -> float:
+    def _moment(self, count: int, before: float, now: float) -> float:
         """When the last of so many has ended that no moment was noted for."""
-        now = perf_counter()
         # The one behind them may have been running for hours: what they took is what others like them did.
-        return now if self.each == 1 else min(now, self.started + count * self.job.pace)
+        return max(before, now if self.each == 1 else min(now, before + count * self.job.pace))
 
 
 class Outbox:
@@ -162,12 +165,12 @@ class Outbox:
             run.due = self._flushed + FLUSH_SECONDS
         return run
 
-    def gather(self, run: Run) -> int:
-        """The run is over: its values wait like others. Where the first item is that has not ended."""
+    def gather(self, run: Run, until: float = math.inf) -> int:
+        """The run is over: its values wait like others. Where the first item is that has not, which ran ``until``."""
         self._must_not_be_a_clone()
         with self._flushing:
             end = run.end
-            self._done += run.taken(over=True, left=True)
+            self._done += run.taken(over=True, left=True, until=until)
             self._run = None
         run.batch.done += end - run.begin
         run.batch.free(run.begin, end)
@@ -294,14 +297,17 @@ class Outbox:
 
         Mostly they have sent something since, and will again.
         """
-        if perf_counter() - self._flushed < FLUSH_SECONDS:
+        now, run = perf_counter(), self._run
+        if now - self._flushed < FLUSH_SECONDS and (run is None or now - (run.started or now) < FLUSH_SECONDS):
             return True
         # Lowered before the look: what is put down after it tells the link thread anew. But a run only looks when it
         # is come out of; and no item of it begins before that, once the others were cut off.
         self._told = False
         if (run := self._run) is not None:
-            run.job.come_out()
-        self.flush(over=run)
+            cut = run.job.come_out()
+            self.flush(over=run if cut is run.batch else None)
+        else:
+            self.flush()
         return False
 
 

@@ -38,15 +38,18 @@ def as_by_default(do: Callable[P, T]) -> Callable[P, T]:
 def _while(do: Callable[P, T], usual: int, other: int) -> Callable[P, T]:
     @functools.wraps(do)
     def done(*args: P.args, **kwargs: P.kwargs) -> T:
-        _change(usual, other)
+        changed = _change(usual, other)
         try:
             return do(*args, **kwargs)
         finally:
-            _change(other, usual)
+            if changed:
+                _change(other, usual)
 
     return done
 
 
-def _change(usual: int, other: int) -> None:
-    if round(sys.getswitchinterval() * 1e6) == usual:
-        sys.setswitchinterval(other * 1e-6)
+def _change(usual: int, other: int) -> bool:
+    if round(sys.getswitchinterval() * 1e6) != usual:
+        return False
+    sys.setswitchinterval(other * 1e-6)
+    return True

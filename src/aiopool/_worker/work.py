@@ -429,13 +429,15 @@ class JobRun:
             left = last.cut()
             self.queue.extendleft(left.batch.entry(position) for position in reversed(range(left.position, left.end)))
 
-    def come_out(self) -> None:
-        """Have the main thread come out of a lap when the item ends that it is in. For the link thread."""
-        if (first := self.stretch()) is not None:
-            left = first.cut()
-            if left.position < left.end:
-                self.stretches.insert(1, left)
-                self.host.serve(self)
+    def come_out(self) -> BatchRun | None:
+        """Have the main thread come out of a lap when the item ends that it is in; its batch. For the link thread."""
+        if (first := self.stretch()) is None:
+            return None
+        left = first.cut()
+        if left.position < left.end:
+            self.stretches.insert(1, left)
+            self.host.serve(self)
+        return first.batch
 
     @property
     def waiting(self) -> int:
