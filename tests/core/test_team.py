@@ -462,25 +462,6 @@ def test_a_call_behind_a_long_item_is_not_asked_for_again_and_again():
     assert call.how == "done"
 
 
-def test_a_place_that_has_too_many_items_of_a_broadcast_counts_for_as_many_as_run_there():
-    """The pool has grown meanwhile, and one is to run there once more: what others may run is what is left."""
-    world = ready_pool(1)
-    job = world.open("def", 7, concurrency=5, pinned=True, flaky={0: 1}, retries=1)
-    world.calm()
-    (worker,) = world.workers.values()
-    assert len(worker.running) == 5
-    world.resize(2)
-    world.ready()
-    world.calm()
-    first = next(spot for spot in worker.running if world.batches[spot[0]][1][spot[1]] == 0)
-    for spot in [first, *list(worker.running)[-2:]]:
-        world.finish(worker, [spot])
-        world.deliver(worker)
-        world.calm()
-    world.play_out()
-    assert job.how == "done"
-
-
 def test_grace_begins_anew_while_another_job_keeps_a_cancelled_one_from_feeling_it():
     """A cancel that its loop cannot deliver must not cost the item that holds the loop."""
     ledger = Ledger(1, grace=2.0)
