@@ -28,7 +28,8 @@ class Books:
 
     ``need``: items of a kind that could run at once; ``reading``: jobs of a kind that are not read to the end;
     ``loaded``: workers that hold items of a kind; ``open_singles``: submits of a kind that have not ended; ``waiting``
-    and ``singles``: jobs and submits with something that has no worker; ``idle``: workers that have nothing;
+    and ``singles``: jobs and submits with something that has no worker; ``stayed``: submits that came back to a worker
+    which had handed them back, and wait there for workers to change; ``idle``: workers that have nothing;
     ``waking``: jobs that wait for a time; ``spent``: workers that stay and have taken their last, because nobody begins
     more than ``max_tasks`` items. No batch is larger than ``largest``. ``curious`` says that something has happened
     after which an idle worker may ask others for work, ``changed_sides`` that a worker has ended the last item of a
@@ -195,8 +196,8 @@ class Books:
             worker.asks[job.id] = [*asks, parts]
             self.orders.append(f.SendAskBack(worker.id, job.id, parts))
 
-    def may_go_again(self) -> bool:
-        """Whether submits that came back to the worker which had handed them back may be asked for once more.
+    def let_go_again(self) -> bool:
+        """Have submits asked for once more that came back to the worker which had handed them back; whether that is so.
 
         Whoever asks for one is a worker without work; and as long as the workers are what they were when it came back,
         it would come back again.

@@ -117,7 +117,7 @@ class Ledger:
         for fact in facts:
             self._handlers[type(fact)](fact)
         self._settle()
-        if books.stayed and books.may_go_again():
+        if books.stayed and books.let_go_again():
             self._settle()
         return books.orders
 

@@ -166,7 +166,7 @@ def run_in_groups(
                 alone -= 1
                 each = 1 if alone else run.each
             before = now
-    except BaseException as error:  # noqa: BLE001  # as above
+    except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
         return Left(None, clock(), is_apart=True, error=error, begun=argument is not run)
 
 
