@@ -174,5 +174,5 @@ class Stage:
 
     @property
     def sent(self) -> list[Click]:
-        """What the views have sent, in order."""
-        return cast("list[Click]", self.page.evaluate("stage.model.sent"))
+        """What the views have sent, in order; without what says which page it was."""
+        return cast("list[Click]", self.page.evaluate("stage.model.sent.map(({ by, ...click }) => click)"))

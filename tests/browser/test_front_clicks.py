@@ -147,6 +147,32 @@ def test_a_busy_kernel_is_told_after_a_second_until_it_answers(stage: Open, name
     expect(view.locator(".apology").first).to_have_text("")
 
 
+def test_a_click_is_sent_again_until_it_is_answered(stage: Open) -> None:
+    """It may have come to a kernel that could not hear it then: after one second, two more, four more, always the same.
+
+    Not one that was answered, and none when the last view has gone.
+    """
+    one = stage(stopped=True)
+    view = one.show(panel())
+    view.get_by_role("button", name="Cancel fetch").click()
+    counts = []
+    for seconds in (0.9, 0.2, 1.7, 0.4, 3.5, 0.5):
+        one.page.clock.run_for(int(seconds * 1000))
+        counts.append(len(one.sent))
+    assert counts == [1, 2, 2, 3, 3, 4]
+    assert len({str(each) for each in one.page.evaluate("stage.model.sent")}) == 1
+
+    one.page.evaluate("(state) => stage.model.set({ state })", panel(ack=1))
+    one.page.clock.run_for(60_000)
+    assert len(one.sent) == 4
+    one.page.evaluate("(state) => stage.model.set({ state })", panel(ack=1))
+    one.page.clock.run_for(100)
+    view.get_by_role("button", name="Pause fetch").click()
+    one.end_view(0)
+    one.page.clock.run_for(60_000)
+    assert len(one.sent) == 5
+
+
 def test_a_kernel_of_which_nothing_is_heard_is_said_to_be_silent(stage: Open) -> None:
     """As long as a job runs states come; when none does for seconds the panel says so, until one comes again."""
     one = stage(stopped=True)

@@ -88,6 +88,29 @@ def test_cancel_ends_a_cell_that_blocks_soon(notebook, figure, screenshot):
     screenshot()
 
 
+def test_a_click_that_comes_before_the_subshell_is_heard_before_the_cell_ends(notebook, figure):
+    """JupyterLab has asked for a thread for clicks and has none yet: the first waits for the cell, another does not."""
+    notebook.run(
+        """
+        import asyncio
+        handlers = get_ipython().kernel.control_handlers
+        make = handlers["create_subshell_request"]
+
+        async def make_late(*args):
+            await asyncio.sleep(2)
+            await make(*args)
+
+        handlers["create_subshell_request"] = make_late
+        """
+    )
+    cell = notebook.start("pmap(slow, range(500), concurrency=2).result()")
+    panel = cell.panel.wait_until_shown()
+    pressed = panel.press("Cancel slow")
+    cell.finish()
+    figure("Cancel before the subshell is there", time.monotonic() - pressed)
+    panel.wait_for_line("cancelled")
+
+
 def test_a_kernel_that_hears_no_click_is_told_to_be_stopped(notebook, figure, screenshot):
     """The panel says so and names Stop, which works."""
     notebook.run("import comm.base_comm\ncomm.base_comm.BaseComm.handle_msg = lambda *_: None")

@@ -78,6 +78,25 @@ def test_jobs_are_paused_resumed_and_cancelled(kernel: Kernel, signs: Signs) -> 
     assert kernel.value("job.done()") is True
 
 
+def test_a_click_that_is_sent_again_is_done_once(kernel: Kernel, signs: Signs) -> None:
+    """A page that hears no answer repeats itself, and both may come; of another page it is another click."""
+    kernel.run(HELD)
+    kernel.run("job = pmap(held, range(4), desc='clicked')")
+    board = board_of(kernel.run("aiopool.get_pool().dashboard()"), kernel)
+    press(kernel, board, "shown")
+    board.wait_for(with_job("clicked"), "the job")
+    key = next(job["key"] for job in board.jobs if job["name"] == "clicked")
+
+    def paused_after(action: str, by: str, number: int) -> object:
+        kernel.click(board.name, {"action": action, "job": key, "by": by, "click": number})
+        press(kernel, board, "nothing")
+        return kernel.value("job.snapshot().state == 'paused'")
+
+    clicks = [("pause", "a", 1), ("resume", "a", 2), ("pause", "a", 1), ("pause", "b", 1), ("resume", "a", 2)]
+    assert [paused_after(*click) for click in clicks] == [True, False, False, True, True]
+    kernel.run("job.cancel()")
+
+
 def test_all_calls_of_a_function_are_one_row_and_cancelled_together(kernel: Kernel, signs: Signs) -> None:
     """Thousands of submits are no thousands of rows."""
     kernel.run(HELD)

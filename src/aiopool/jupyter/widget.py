@@ -32,6 +32,7 @@ class Live(anywidget.AnyWidget):
     def __init__(self, on_click: Callable[[Any], object], **traits: Any) -> None:
         super().__init__(**traits)
         self._on_click = on_click
+        self._heard: dict[tuple[str, str], object] = {}
         self.page = {"id": self.model_id}
         if hasattr(self.comm, "_reply_subshell_for"):
             # ipykernel 7.4 gives what comes back to the subshell of whatever was the last message when this was sent
@@ -62,6 +63,11 @@ class Live(anywidget.AnyWidget):
         layout.close()
 
     def _clicked(self, _: object, content: Any, __: object) -> None:
+        # A page that hears no answer sends a click again, and both may come at once: each is done once.
+        if isinstance(content, dict) and "by" in content:
+            once = object()
+            if self._heard.setdefault((str(content["by"]), str(content.get("click"))), once) is not once:
+                return
         try:
             self._on_click(content)
         except Exception:

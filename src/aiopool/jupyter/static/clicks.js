@@ -11,6 +11,7 @@ export class Clicks {
   #goneAt = 0;
   waiting = new Map();
   last = 0;
+  #by = Math.random().toString(36).slice(2);
 
   send(model, message) {
     this.last = Math.max(this.last, model.get("state")?.ack ?? 0) + 1;
@@ -19,9 +20,22 @@ export class Clicks {
       for (const [click, one] of this.waiting) if (one.action === message.action) this.waiting.delete(click);
     }
     this.waiting.set(this.last, { ...message, click: this.last, at: performance.now() });
-    this.tell(model, { ...message, click: this.last });
-    setTimeout(() => this.redraw(), BUSY_AFTER);
+    this.#insist(model, { ...message, click: this.last, by: this.#by }, BUSY_AFTER);
     this.redraw();
+  }
+
+  /** Send it, and again, ever more rarely, as long as it is not answered; the kernel does each once.
+   *
+   *  JupyterLab makes a subshell for what the widgets of a kernel send, and what is sent before that is there goes to
+   *  the main one, where it waits for the cell.
+   */
+  #insist(model, message, wait) {
+    this.tell(model, message);
+    setTimeout(() => {
+      this.redraw();
+      const open = this.waiting.has(message.click) && message.click > (model.get("state")?.ack ?? 0);
+      if (open && this.views.size && !this.gone) this.#insist(model, message, 2 * wait);
+    }, wait);
   }
 
   /** Send what needs no answer. It fails where the kernel has ended, and not every front end says so before. */
