@@ -568,7 +568,7 @@ def test_an_error_of_ours_ends_every_call(fresh: Callable[..., Pool], monkeypatc
 def test_a_python_without_ctypes_submits_as_any_other(fresh: Callable[..., Pool], monkeypatch):
     """The working directory is asked for in the plain way then."""
     monkeypatch.setattr(environment, "_folder_keeping_gil", None)
-    monkeypatch.setitem(sys.modules, "aiopool._runtime.folder", None)
+    monkeypatch.setitem(sys.modules, "aiopool._runtime.keeping", None)
     pool = fresh(1)
     warm(pool)
     gate = threading.Event()

@@ -102,6 +102,8 @@ _FIXED: dict[int, int] = {
 
 def encode(frame: Frame) -> list[Bytes]:
     """The bytes of a frame, in parts, so that big blobs are not copied."""
+    if type(frame) is Results and (whole := _value_of_one(frame)) is not None:
+        return [whole]
     parts = _ENCODERS[type(frame)](frame)
     length = sum(map(len, parts))
     return [HEADER.pack(MAGIC, VERSION, frame.kind, length), *parts]
@@ -129,14 +131,19 @@ def _encode_calls(frame: Calls) -> list[Bytes]:
     ]
 
 
+def _value_of_one(frame: Results) -> bytes | None:
+    """If that is one plain value, as of a call: in one go what is done below step by step."""
+    job, batch, positions, column, shared = frame.job, frame.batch, frame.positions, frame.seconds, frame.shared
+    if len(column) != 1 or frame.blobs or type(column) is not tuple or type(positions) is not range or not IS_LITTLE:
+        return None
+    size = len(shared)
+    length = _ONLY.size + size
+    head = MAGIC, VERSION, Results.kind, length, job, batch, EACH, 1, RANGE, positions.start, column[0], size, 0
+    return _WHOLE.pack(*head) + shared
+
+
 def _encode_results(frame: Results) -> list[Bytes]:
     column = frame.seconds
-    if len(column) == 1 and not frame.blobs and type(column) is tuple and type(frame.positions) is range and IS_LITTLE:
-        # One plain value, as of a call: in one go what is done below step by step.
-        return [
-            _ONLY.pack(frame.job, frame.batch, EACH, 1, RANGE, frame.positions.start, column[0], len(frame.shared), 0),
-            frame.shared,
-        ]
     return [
         _RESULTS.pack(frame.job, frame.batch, column.since if type(column) is InARow else EACH),
         *ints(frame.positions),

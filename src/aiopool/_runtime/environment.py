@@ -176,7 +176,7 @@ def _folder(*, keep_gil: bool) -> str | None:
                 _folder_keeping_gil = os.getcwd
                 # With ctypes, which a lone call does without, and some Pythons, too.
                 with contextlib.suppress(ImportError, OSError, AttributeError):
-                    from aiopool._runtime.folder import folder
+                    from aiopool._runtime.keeping import folder
 
                     _folder_keeping_gil = folder
             return _folder_keeping_gil()

@@ -283,8 +283,12 @@ class Outbox:
             self._flushed = perf_counter()
             if len(self._done) == 1 and self._run is None:
                 # A call, mostly.
-                only = self._done.popleft()
-                self._send(_results(only[0], only[1], (only,)))
+                job, batch, at, took, value, blob = only = self._done.popleft()
+                if blob is not None or type(at) is not int or type(took) is not float:
+                    self._send(_results(job, batch, (only,)))
+                    return
+                shared = _payload.dump_shared([value])
+                self._send(frames.Results(job, batch, range(at, at + 1), (took,), shared, ()))
                 return
             done = [self._done.popleft() for _ in range(len(self._done))]
             if self._run is not None:

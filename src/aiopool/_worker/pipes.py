@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from aiopool._core import frames, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiopool._worker.guard import Guard
 
@@ -62,13 +62,20 @@ class Pipes:
         if self._is_clone:
             os._exit(0)
         parts = wire.encode(frame)
-        if sum(map(len, parts)) <= SMALL:
+        if len(parts) > 1 and sum(map(len, parts)) <= SMALL:
             parts = [b"".join(parts)]
         with self._lock:
             waiting = bool(self._backlog)
-            self._backlog.extend([memoryview(part) for part in parts if len(part)])
-            if not waiting:
-                self._write()
+            if not waiting and len(parts) == 1:
+                # Mostly it goes as it is.
+                left = memoryview(parts[0])[self._put([parts[0]]) :]
+                if not left:
+                    return
+                self._backlog.append(left)
+            else:
+                self._backlog.extend([memoryview(part) for part in parts if len(part)])
+                if not waiting:
+                    self._write()
         if not waiting and self._backlog:
             self.wake()
 
@@ -90,14 +97,9 @@ class Pipes:
     def _write(self) -> None:
         backlog = self._backlog
         while backlog:
-            parts = [backlog[0]] if len(backlog) == 1 else list(islice(backlog, 64))
-            self._must_be_ours(self.answers)
-            try:
-                written = os.writev(self.answers, parts)
-            except BlockingIOError:
+            parts = list(islice(backlog, 64))
+            if not (written := self._put(parts)):
                 return
-            except OSError as error:
-                self._fail(error)
             for part in parts:
                 if written < len(part):
                     backlog[0] = part[written:]
@@ -106,6 +108,16 @@ class Pipes:
                 backlog.popleft()
         while self._unwritten:
             self._unwritten.pop()()
+
+    def _put(self, parts: Sequence[frames.Bytes]) -> int:
+        """Into the pipe, as far as there is room: how many bytes went."""
+        self._must_be_ours(self.answers)
+        try:
+            return os.writev(self.answers, parts)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._fail(error)
 
     def read(self, size: int) -> bytes | None:
         """What the parent has sent, empty once it has hung up; None: nothing yet."""

@@ -40,7 +40,8 @@ CANCEL_SIGNAL = signal.SIGURG
 class Runner:
     """Runs items. ``stepping`` is the one that the main thread is inside of; the link thread reads it.
 
-    ``began`` is when that began, where it is a ``def``, or the lap that it is in, some ms before.
+    ``began`` is when that began, where it is a ``def``, or the lap that it is in, some ms before. ``_turning``: the
+    main thread has been called to the ``def`` items that wait, and has not come yet.
     """
 
     def __init__(
@@ -62,8 +63,7 @@ class Runner:
         self.interrupted: Stepped | None = None
         self.jobs: dict[int, JobRun] = {}
         self.setup: queue.SimpleQueue[frames.Setup] = queue.SimpleQueue()
-        self.ready = False
-        self.closing = False
+        self.ready = self.closing = False
         self._send = send
         self._wake = wake
         self._until_written = until_written
@@ -71,7 +71,7 @@ class Runner:
         self._main = threading.get_ident()
         self._turns: deque[JobRun] = deque()
         self._cancels: deque[JobRun] = deque()
-        self._in_def = False
+        self._in_def = self._turning = False
         self.has_laps = are_possible(self.context)
         self._counting_threads = threading.Lock()
         self._new_lane: Callable[[Runner, JobRun], object] = _first_lane
@@ -286,9 +286,12 @@ class Runner:
         if not job.in_turns:
             job.in_turns = True
             self._turns.append(job)
-        self.calls.call_soon_threadsafe(self._turn_to_defs)
+        if not self._turning:
+            self._turning = True  # Lowered before the turns are looked at, so that none is overlooked.
+            self.calls.call_soon_threadsafe(self._turn_to_defs)
 
     def _turn_to_defs(self) -> None:
+        self._turning = False
         # Inside a def item the loop runs for a coroutine that it returned: items that have come wait for its end.
         if not self._in_def:
             self.calls.stop()
@@ -307,7 +310,10 @@ class Runner:
             self._in_def = True
             went_on = self._run_next(job)
             self._in_def = False
-            if not went_on:
+            if went_on:
+                self._process_cancels()
+                self._drop_if_empty(job)
+            if not went_on or (job.once and not job.queue):
                 self._turns.popleft()
                 job.in_turns = False
                 # The link thread queues first and looks at in_turns second; so look at the queue once more.
@@ -316,12 +322,8 @@ class Runner:
                     self._turns.append(job)
                 else:
                     self._forget_single(job)
-                continue
-            if self._cancels:
-                self._process_cancels()
-            self._drop_if_empty(job)
-            # One of which nothing is left leaves first: what it has used may be closed for the next one.
-            if len(self._turns) > 1 and job.waits:
+            elif len(self._turns) > 1 and job.waits:
+                # One of which nothing is left leaves first: what it has used may be closed for the next one.
                 self._turns.rotate(-1)
 
     def _run_next(self, job: JobRun) -> bool:
@@ -383,10 +385,8 @@ class Runner:
     def _value(self, job: JobRun, entry: Entry, attempt: Attempt | None) -> object:
         context = self.context.copy()
         value = context.run(job.call, entry)
-        if isinstance(value, types.CoroutineType):
-            # A lambda or wrapper around a coroutine function looks like a def.
-            return self._complete(context, job, entry, value, attempt)
-        return value
+        # A lambda or wrapper around a coroutine function looks like a def.
+        return self._complete(context, job, entry, value, attempt) if isinstance(value, types.CoroutineType) else value
 
     def complete(
         self, context: contextvars.Context, job: JobRun, entry: Stepped, coroutine: Any, seconds: float

@@ -265,6 +265,10 @@ class LoadFailed(Exception):
 _CALLS = {0: _plain, frames.Function.UNPACK: _unpacked, frames.Function.CALL: _submitted}
 
 
+_NO_STRETCHES: deque[Stretch] = deque()
+"""Of all whose items do not run in laps: nothing is ever put there."""
+
+
 class JobRun:
     """One job while it is here. The link thread puts entries into ``queue``, whoever runs items takes them out.
 
@@ -304,11 +308,11 @@ class JobRun:
         self.may_rerun = not frame.flags & (frames.Function.ONCE | frames.Function.NEVER_AGAIN)
         self._call = _CALLS[frame.flags & (frames.Function.UNPACK | frames.Function.CALL)]
         self.queue: deque[Entry] = deque()
-        self.stretches: deque[Stretch] = deque()
         self.tasks: dict[asyncio.Task[Any], int] = {}
         self.told: set[asyncio.Task[Any]] = set()
         self._data: frames.Bytes = frame.data
         self._in_laps = self._call is _plain and self.timeout is None and self.may_rerun
+        self.stretches: deque[Stretch] = deque() if self._in_laps else _NO_STRETCHES
         self._loading = threading.Lock()
 
     @property

@@ -17,6 +17,7 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from aiopool._payload.files import anonymous
 from aiopool._runtime.dumps import takes
@@ -368,6 +369,9 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 def _readable(fd: int) -> int:
     """How many bytes the pipe holds."""
+    if (keeping := sys.modules.get("aiopool._runtime.keeping")) is not None:
+        # Somebody makes many calls: this thread would wait for that one each time that it lets go of the GIL.
+        return cast("int", keeping.readable(fd))
     count = array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
