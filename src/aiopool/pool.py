@@ -406,7 +406,11 @@ class Pool:
     def _must_be_open(self) -> None:
         if self._pid != os.getpid():
             raise PoolClosed("the pool belongs to the process that this one was forked from: open another with Pool()")
-        if self._closed or self._driver.failed:
+        if self._driver.failed:
+            raise PoolClosed(
+                "the pool has failed, as its jobs say, and takes no new ones: open another one with Pool()"
+            )
+        if self._closed:
             raise PoolClosed("the pool is closed and takes no new jobs: open another one with Pool()")
 
 

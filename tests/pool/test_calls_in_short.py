@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import types
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -22,13 +23,14 @@ import pytest
 import aiopool
 from aiopool import Failure, JobCancelled, Pool, PoolClosed, WorkerLost
 from aiopool._core.ledger import Ledger
-from aiopool._runtime import environment
+from aiopool._runtime import environment, keeping
 from aiopool._runtime.calls import Call
 from aiopool._runtime.dispatch import Dispatch
 from aiopool._runtime.express import Express
 from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.results import Results
 from aiopool._runtime.runs import Run
+from aiopool.engines import local
 from aiopool.engines.local import LocalLink
 from aiopool.errors import InternalError
 from aiopool.job import Job
@@ -565,10 +567,11 @@ def test_an_error_of_ours_ends_every_call(fresh: Callable[..., Pool], monkeypatc
     assert "internal error in the pool's thread" in caplog.text
 
 
-def test_a_python_without_ctypes_submits_as_any_other(fresh: Callable[..., Pool], monkeypatch):
-    """The working directory is asked for in the plain way then."""
+@pytest.mark.parametrize("found", [None, types.ModuleType("half imported")])
+def test_a_python_without_ctypes_submits_as_any_other(fresh: Callable[..., Pool], monkeypatch, found):
+    """Folder and pipes are asked in the plain way then, and so they are while another thread imports the other way."""
     monkeypatch.setattr(environment, "_folder_keeping_gil", None)
-    monkeypatch.setitem(sys.modules, "aiopool._runtime.keeping", None)
+    monkeypatch.setitem(sys.modules, "aiopool._runtime.keeping", found)
     pool = fresh(1)
     warm(pool)
     gate = threading.Event()
@@ -576,6 +579,22 @@ def test_a_python_without_ctypes_submits_as_any_other(fresh: Callable[..., Pool]
     calls = [pool.submit(os.getcwd) for _ in range(5)]
     gate.set()
     assert {call.result(DEADLINE) for call in calls} == {str(Path.cwd())}
+
+
+def test_how_much_a_pipe_holds_is_the_same_however_it_is_asked_for(monkeypatch):
+    """With the GIL held or without; where there is no pipe both say so."""
+    reader, writer = os.pipe()
+    os.write(writer, b"12345")
+    plain = types.ModuleType("without readable")
+    for module in (keeping, plain):
+        monkeypatch.setitem(sys.modules, "aiopool._runtime.keeping", module)
+        assert local._readable(reader) == 5
+    os.close(writer)
+    os.close(reader)
+    for module in (keeping, plain):
+        monkeypatch.setitem(sys.modules, "aiopool._runtime.keeping", module)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            local._readable(reader)
 
 
 def test_the_names_of_its_parts_are_listed(fresh: Callable[..., Pool]):

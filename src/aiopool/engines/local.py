@@ -369,9 +369,11 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 def _readable(fd: int) -> int:
     """How many bytes the pipe holds."""
-    if (keeping := sys.modules.get("aiopool._runtime.keeping")) is not None:
-        # Somebody makes many calls: this thread would wait for that one each time that it lets go of the GIL.
-        return cast("int", keeping.readable(fd))
+    # There where somebody makes many calls: this thread would wait for that one each time that it lets go of the GIL.
+    # That one may be in the middle of the import.
+    keeping_gil = getattr(sys.modules.get("aiopool._runtime.keeping"), "readable", None)
+    if keeping_gil is not None:
+        return cast("int", keeping_gil(fd))
     count = array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
