@@ -173,6 +173,37 @@ def test_a_click_is_sent_again_until_it_is_answered(stage: Open) -> None:
     assert len(one.sent) == 5
 
 
+def test_only_the_click_itself_counts_as_heard(stage: Open) -> None:
+    """Of two the second may be heard first, and another page's may have the number of this one: both is no answer."""
+    one = stage(stopped=True)
+    view = one.show(panel())
+    view.get_by_role("button", name="Cancel fetch").click()
+    view.get_by_role("button", name="Bar", exact=True).click()
+    by = one.page.evaluate("stage.model.sent[0].by")
+    heard = {**panel(ack=2, fold=0), "heard": {by: [2], "another": [1]}}
+    one.page.evaluate("(state) => stage.model.set({ state })", heard)
+    one.page.clock.run_for(3500)
+    assert [each["click"] for each in one.sent] == [1, 2, 1, 1]
+    expect(view.locator(".apology").first).to_have_text(BUSY_CANCEL)
+
+    one.page.evaluate("(state) => stage.model.set({ state })", {**heard, "heard": {by: [2, 1]}})
+    one.page.clock.run_for(60_000)
+    assert len(one.sent) == 4
+
+
+def test_a_click_is_sent_again_though_its_view_was_away_for_a_moment(stage: Open) -> None:
+    """As where a notebook draws only what is to be seen: the model lives on."""
+    one = stage(stopped=True)
+    view = one.show(panel())
+    view.get_by_role("button", name="Cancel fetch").click()
+    one.end_view(0)
+    one.page.clock.run_for(1500)
+    assert len(one.sent) == 1
+    one.add_view()
+    one.page.clock.run_for(2000)
+    assert len(one.sent) == 2
+
+
 def test_a_kernel_of_which_nothing_is_heard_is_said_to_be_silent(stage: Open) -> None:
     """As long as a job runs states come; when none does for seconds the panel says so, until one comes again."""
     one = stage(stopped=True)

@@ -364,3 +364,15 @@ def test_noise_is_a_frame_error_or_the_beginning_of_a_frame(noise):
             list(wire.Parser().feed(stream))
         except FrameError:
             continue
+
+
+def test_a_big_value_is_not_copied_to_be_sent():
+    """It is a part of its own, as it came; a small one travels in one piece with what stands before it."""
+    for size, whole in ((wire.SMALL, True), (wire.SMALL + 1, False)):
+        shared = bytes(size)
+        parts = wire.encode(frames.Results(1, 2, frames.ONLY, (0.5,), shared, ()))
+        assert (len(parts) == 1) == whole
+        assert any(part is shared for part in parts) == (not whole)
+        (frame,) = wire.Parser().feed(b"".join(parts))
+        assert isinstance(frame, frames.Results)
+        assert bytes(frame.shared) == shared

@@ -30,6 +30,7 @@ from aiopool._runtime.express import Express
 from aiopool._runtime.pictures import Pictures
 from aiopool._runtime.results import Results
 from aiopool._runtime.runs import Run
+from aiopool._worker.runner import Runner
 from aiopool.engines import local
 from aiopool.engines.local import LocalLink
 from aiopool.errors import InternalError
@@ -579,6 +580,39 @@ def test_a_python_without_ctypes_submits_as_any_other(fresh: Callable[..., Pool]
     calls = [pool.submit(os.getcwd) for _ in range(5)]
     gate.set()
     assert {call.result(DEADLINE) for call in calls} == {str(Path.cwd())}
+
+
+def struck_afterwards(board: Board, *, with_loop: bool) -> int:
+    """Have an exception raised in this thread when this has ended, as libraries do that end functions after a time."""
+    import ctypes
+
+    if with_loop:
+        frame: Any = sys._getframe()
+        while not isinstance(frame.f_locals.get("self"), Runner):
+            frame = frame.f_back
+        assert frame.f_locals["self"].loop is not None
+    main = threading.get_ident()
+    waits = "select" if with_loop else "run_forever"
+
+    def strike() -> None:
+        until(lambda: board.marks("ended") and sys._current_frames()[main].f_code.co_name == waits)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(TimeoutError))
+        board.mark("struck")
+
+    threading.Thread(target=strike).start()
+    return os.getpid()
+
+
+@pytest.mark.parametrize("with_loop", [False, True])
+def test_an_exception_that_strikes_between_two_calls_leaves_no_worker_deaf(
+    fresh: Callable[..., Pool], board: Board, with_loop
+):
+    """It comes while the main thread waits for the next one, and takes with it what that was to be woken by."""
+    pool = fresh(1)
+    pid = pool.submit(struck_afterwards, board, with_loop=with_loop).result(DEADLINE)
+    board.mark("ended")
+    until(lambda: board.marks("struck"))
+    assert [pool.submit(os.getpid).result(DEADLINE) for _ in range(3)] == [pid] * 3
 
 
 def test_how_much_a_pipe_holds_is_the_same_however_it_is_asked_for(monkeypatch):

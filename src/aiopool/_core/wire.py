@@ -71,6 +71,9 @@ _ONLY = struct.Struct("<QQdQBQdQQ")
 """A result of one plain value up to that: job, batch, no moment, a run of one number, its seconds, the lengths."""
 _WHOLE = struct.Struct(HEADER.format + _ONLY.format[1:])
 
+SMALL = 4096
+"""Bytes that are copied into one piece, which costs less than to write them in several."""
+
 _FAILED = struct.Struct("<QQQdBd")
 _ITEM = struct.Struct("<QQQ")
 _REPORTED = struct.Struct("<QQQd")
@@ -132,11 +135,12 @@ def _encode_calls(frame: Calls) -> list[Bytes]:
 
 
 def _value_of_one(frame: Results) -> bytes | None:
-    """If that is one plain value, as of a call: in one go what is done below step by step."""
+    """If that is one plain value, as of a call, and a small one: in one go what is done below step by step."""
     job, batch, positions, column, shared = frame.job, frame.batch, frame.positions, frame.seconds, frame.shared
     if len(column) != 1 or frame.blobs or type(column) is not tuple or type(positions) is not range or not IS_LITTLE:
         return None
-    size = len(shared)
+    if (size := len(shared)) > SMALL:
+        return None
     length = _ONLY.size + size
     head = MAGIC, VERSION, Results.kind, length, job, batch, EACH, 1, RANGE, positions.start, column[0], size, 0
     return _WHOLE.pack(*head) + shared

@@ -20,10 +20,6 @@ OUT_OF_REACH = 1024 - 64
 """Descriptors that are opened get the lowest number that is free, so this one is rarely given to anything else."""
 
 
-SMALL = 4096
-"""A frame of so many bytes at most is copied into one piece, which costs less than to write it in several."""
-
-
 class Pipes:
     """Both ends of the way to the parent.
 
@@ -62,7 +58,7 @@ class Pipes:
         if self._is_clone:
             os._exit(0)
         parts = wire.encode(frame)
-        if len(parts) > 1 and sum(map(len, parts)) <= SMALL:
+        if len(parts) > 1 and sum(map(len, parts)) <= wire.SMALL:
             parts = [b"".join(parts)]
         with self._lock:
             waiting = bool(self._backlog)

@@ -40,8 +40,7 @@ CANCEL_SIGNAL = signal.SIGURG
 class Runner:
     """Runs items. ``stepping`` is the one that the main thread is inside of; the link thread reads it.
 
-    ``began`` is when that began, where it is a ``def``, or the lap that it is in, some ms before. ``_turning``: the
-    main thread has been called to the ``def`` items that wait, and has not come yet.
+    ``began`` is when that began, or its lap, some ms before. ``_turning``: it is called to ``def`` items that wait.
     """
 
     def __init__(
@@ -97,6 +96,7 @@ class Runner:
                 import traceback  # with the reader of Python files
 
                 traceback.print_exc()
+            self._turning = False  # What lowers it may have been struck.
             self._run_defs()
 
     # --- called by the link thread -----------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class Runner:
         if not job.in_turns:
             job.in_turns = True
             self._turns.append(job)
-        if not self._turning:
+        if not self._turning or self.calls.made is not None:  # A loop may swallow what has struck there.
             self._turning = True  # Lowered before the turns are looked at, so that none is overlooked.
             self.calls.call_soon_threadsafe(self._turn_to_defs)
 

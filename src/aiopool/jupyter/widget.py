@@ -10,6 +10,7 @@ import anywidget
 import traitlets
 
 from aiopool.jupyter import front
+from aiopool.jupyter.heard import Heard
 
 __all__ = ["Live"]
 
@@ -30,9 +31,9 @@ class Live(anywidget.AnyWidget):
     page = traitlets.Dict().tag(sync=True)
 
     def __init__(self, on_click: Callable[[Any], object], **traits: Any) -> None:
+        self._heard = Heard()
         super().__init__(**traits)
         self._on_click = on_click
-        self._heard: dict[tuple[str, str], object] = {}
         self.page = {"id": self.model_id}
         if hasattr(self.comm, "_reply_subshell_for"):
             # ipykernel 7.4 gives what comes back to the subshell of whatever was the last message when this was sent
@@ -62,14 +63,14 @@ class Live(anywidget.AnyWidget):
         super().close()
         layout.close()
 
+    @traitlets.validate("state")
+    def _with_what_was_heard(self, proposal: Any) -> dict[str, Any]:
+        return {**proposal["value"], "heard": self._heard.told()}
+
     def _clicked(self, _: object, content: Any, __: object) -> None:
-        # A page that hears no answer sends a click again, and both may come at once: each is done once.
-        if isinstance(content, dict) and "by" in content:
-            once = object()
-            if self._heard.setdefault((str(content["by"]), str(content.get("click"))), once) is not once:
-                return
         try:
-            self._on_click(content)
+            if self._heard.is_to_be_done(content):
+                self._on_click(content)
         except Exception:
             log.exception("a click failed")
 

@@ -1,6 +1,7 @@
 // What was clicked and waits for an answer.
 
 const BUSY_AFTER = 1000; // milliseconds without an answer until the kernel is called busy
+const REST = 60_000; // milliseconds between two times at most that a click is sent which nobody answers
 const ON_THE_WAY = 1000; // milliseconds for which something may come from a kernel that has ended
 
 /** The clicks of one model, whichever of its views they come from, what waits for an answer, and whether any can come. */
@@ -30,12 +31,18 @@ export class Clicks {
    *  the main one, where it waits for the cell.
    */
   #insist(model, message, wait) {
-    this.tell(model, message);
+    // As of a page from which it was scrolled away for a moment.
+    if (this.views.size) this.tell(model, message);
     setTimeout(() => {
       this.redraw();
-      const open = this.waiting.has(message.click) && message.click > (model.get("state")?.ack ?? 0);
-      if (open && this.views.size && !this.gone) this.#insist(model, message, 2 * wait);
+      if (this.gone || !this.waiting.has(message.click) || this.#isHeard(message.click, model.get("state"))) return;
+      this.#insist(model, message, Math.min(2 * wait, REST));
     }, wait);
+  }
+
+  /** Whether the kernel has heard it. That of another page with the same number, or of a later one, says nothing. */
+  #isHeard(click, state) {
+    return state?.heard ? (state.heard[this.#by] ?? []).includes(click) : click <= (state?.ack ?? 0);
   }
 
   /** Send what needs no answer. It fails where the kernel has ended, and not every front end says so before. */
@@ -71,7 +78,7 @@ export class Clicks {
   settle(state) {
     for (const [click, one] of this.waiting) {
       const held = (one.action === "fold" && one.fold !== state.fold) || (one.action === "resize" && one.size !== state.size);
-      if (click <= state.ack && (!held || performance.now() - one.at > BUSY_AFTER)) this.waiting.delete(click);
+      if (this.#isHeard(click, state) && (!held || performance.now() - one.at > BUSY_AFTER)) this.waiting.delete(click);
     }
   }
 
@@ -81,10 +88,10 @@ export class Clicks {
   }
 
   /** What to say of a kernel that has not answered. A job that no longer has the button needs no answer. */
-  apology({ ack, jobs }) {
+  apology(state) {
     const late = [...this.waiting.values()].filter((one) => {
-      if (one.click <= ack || one.action === "fold" || performance.now() - one.at < BUSY_AFTER - 5) return false;
-      return one.job === undefined || jobs.some((job) => job.key === one.job && job.buttons.includes(one.action));
+      if (this.#isHeard(one.click, state) || one.action === "fold" || performance.now() - one.at < BUSY_AFTER - 5) return false;
+      return one.job === undefined || state.jobs.some((job) => job.key === one.job && job.buttons.includes(one.action));
     });
     if (!late.length) return "";
     if (late.some((one) => one.action === "cancel")) return "The kernel is busy. Press Stop (■) to cancel.";
