@@ -65,9 +65,10 @@ def test_threads_of_items_and_their_tasks_print_in_their_name(pool, heard: Heard
     async def spreads(x: int) -> None:
         async def task() -> None:
             await asyncio.sleep(0.001)
-            print("a task of", x)
+            sys.stdout.write(f"a task of {x}\n")
 
-        await asyncio.gather(asyncio.to_thread(print, "a thread of", x), asyncio.create_task(task()))
+        # In one go: what one thread prints may come between two parts of a line of another, as in any Python.
+        await asyncio.gather(asyncio.to_thread(sys.stdout.write, f"a thread of {x}\n"), asyncio.create_task(task()))
 
     pool.map(prints, range(12), concurrency=12).result(DEADLINE)
     for x in range(12):
