@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.browser.gallery import DETAILS, STATES, dashboard, job, panel, worker
 from tests.browser.harness import PIXELS, Stage
@@ -147,14 +147,20 @@ def test_a_busy_kernel_is_told_after_a_second_until_it_answers(stage: Open, name
     expect(view.locator(".apology").first).to_have_text("")
 
 
+def cancelled(stage: Open) -> tuple[Stage, Locator]:
+    """A panel on which Cancel was just clicked, and its view; no time passes there by itself."""
+    one = stage(stopped=True)
+    view = one.show(panel())
+    view.get_by_role("button", name="Cancel fetch").click()
+    return one, view
+
+
 def test_a_click_is_sent_again_until_it_is_answered(stage: Open) -> None:
     """It may have come to a kernel that could not hear it then: after one second, two more, four more, always the same.
 
     Not one that was answered, and none when the last view has gone.
     """
-    one = stage(stopped=True)
-    view = one.show(panel())
-    view.get_by_role("button", name="Cancel fetch").click()
+    one, view = cancelled(stage)
     counts = []
     for seconds in (0.9, 0.2, 1.7, 0.4, 3.5, 0.5):
         one.page.clock.run_for(int(seconds * 1000))
@@ -175,9 +181,7 @@ def test_a_click_is_sent_again_until_it_is_answered(stage: Open) -> None:
 
 def test_only_the_click_itself_counts_as_heard(stage: Open) -> None:
     """Of two the second may be heard first, and another page's may have the number of this one: both is no answer."""
-    one = stage(stopped=True)
-    view = one.show(panel())
-    view.get_by_role("button", name="Cancel fetch").click()
+    one, view = cancelled(stage)
     view.get_by_role("button", name="Bar", exact=True).click()
     by = one.page.evaluate("stage.model.sent[0].by")
     heard = {**panel(ack=2, fold=0), "heard": {by: [2], "another": [1]}}
@@ -193,9 +197,7 @@ def test_only_the_click_itself_counts_as_heard(stage: Open) -> None:
 
 def test_a_click_is_sent_again_though_its_view_was_away_for_a_moment(stage: Open) -> None:
     """As where a notebook draws only what is to be seen: the model lives on."""
-    one = stage(stopped=True)
-    view = one.show(panel())
-    view.get_by_role("button", name="Cancel fetch").click()
+    one, _ = cancelled(stage)
     one.end_view(0)
     one.page.clock.run_for(1500)
     assert len(one.sent) == 1

@@ -260,12 +260,11 @@ class Express:
 
     def takes(self, worker: WorkerProxy, frame: frames.Results) -> bool:
         """Whether this was the value of a call under way, which has ended with it."""
-        if self._offer is not None or self._departed is not None:
-            self._meet()
+        self._meet()
         sent, positions, seconds = self._sent.get(frame.batch), frame.positions, frame.seconds
         if sent is None or sent.worker is not worker or sent.run.id != frame.job:
             return False
-        if (positions is not frames.ONLY and positions != frames.ONLY) or not 0 <= seconds[0] <= LONGEST:
+        if positions != frames.ONLY or not 0 <= seconds[0] <= LONGEST:
             return False
         # What it has printed must not come after its end. To whoever shows it the call is a job.
         if worker.drain_before() and worker.output.is_amid:

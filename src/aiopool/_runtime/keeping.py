@@ -8,11 +8,9 @@ for five milliseconds where the pool's asks.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import sys
 import termios
-from array import array
 
 __all__ = ["folder", "readable"]
 
@@ -30,7 +28,7 @@ _last = b"", ""
 _ioctl = _system.ioctl
 _ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 # Elsewhere its last argument, of which there may be any number, may be passed in another way.
-_IS_LINUX = sys.platform == "linux"
+_HAS_IOCTL = sys.platform == "linux"
 
 
 def folder() -> str:
@@ -47,11 +45,8 @@ def folder() -> str:
 
 
 def readable(fd: int) -> int:
-    """How many bytes the pipe holds; an OSError where there is none."""
-    if _IS_LINUX:
-        count = ctypes.c_int()
-        if _ioctl(fd, termios.FIONREAD, ctypes.byref(count)) == 0:
-            return count.value
-    counts = array("i", [0])
-    fcntl.ioctl(fd, termios.FIONREAD, counts)
-    return counts[0]
+    """How many bytes the pipe holds; -1 where that must be asked for in the plain way, which says what is wrong."""
+    count = ctypes.c_int()
+    if not _HAS_IOCTL or _ioctl(fd, termios.FIONREAD, ctypes.byref(count)):
+        return -1
+    return count.value

@@ -283,12 +283,7 @@ class Outbox:
             self._flushed = perf_counter()
             if len(self._done) == 1 and self._run is None:
                 # A call, mostly.
-                job, batch, at, took, value, blob = only = self._done.popleft()
-                if blob is not None or type(at) is not int or type(took) is not float:
-                    self._send(_results(job, batch, (only,)))
-                    return
-                shared = _payload.dump_shared([value])
-                self._send(frames.Results(job, batch, range(at, at + 1), (took,), shared, ()))
+                self._send(_result(self._done.popleft()))
                 return
             done = [self._done.popleft() for _ in range(len(self._done))]
             if self._run is not None:
@@ -315,15 +310,20 @@ class Outbox:
         return False
 
 
+def _result(done: Done) -> frames.Results:
+    job, batch, at, took, value, blob = done
+    if isinstance(at, range):
+        return frames.Results(
+            job, batch, at, cast("frames.InARow", took), _payload.dump_shared(cast("list[object]", value)), ()
+        )
+    shared = _payload.dump_shared([value]) if blob is None else b""
+    only = range(at, at + 1)
+    return frames.Results(job, batch, only, (cast("float", took),), shared, () if blob is None else (blob,))
+
+
 def _results(job: int, batch: int, done: Sequence[Done]) -> frames.Results:
-    if len(done) == 1 and isinstance(run := done[0][2], range):
-        shared = _payload.dump_shared(cast("list[object]", done[0][4]))
-        return frames.Results(job, batch, run, cast("frames.InARow", done[0][3]), shared, ())
     if len(done) == 1:
-        _, _, at, took, value, blob = done[0]
-        shared = _payload.dump_shared([value]) if blob is None else b""
-        only = range(cast("int", at), cast("int", at) + 1)
-        return frames.Results(job, batch, only, (cast("float", took),), shared, () if blob is None else (blob,))
+        return _result(done[0])
     if _are_in_a_row(done):
         return _joined(job, batch, done)
     positions: tuple[int, ...]

@@ -372,8 +372,8 @@ def _readable(fd: int) -> int:
     # There where somebody makes many calls: this thread would wait for that one each time that it lets go of the GIL.
     # That one may be in the middle of the import.
     keeping_gil = getattr(sys.modules.get("aiopool._runtime.keeping"), "readable", None)
-    if keeping_gil is not None:
-        return cast("int", keeping_gil(fd))
+    if keeping_gil is not None and (held := cast("int", keeping_gil(fd))) >= 0:
+        return held
     count = array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
