@@ -93,5 +93,5 @@ SUBJECT = Subject(
         _promise("beside a sleeping cell, items that sleep 10 ms", 0.95, "10 ms, sleeping", "10 ms, awaiting"),
         _promise("beside a computing cell, items that sleep 10 ms", 0.9, "10 ms, computing", "10 ms, awaiting"),
     ),
-    rounds={Size.TINY: 1, Size.QUICK: 2, Size.FULL: 11},
+    rounds={Size.TINY: 1, Size.QUICK: 5, Size.FULL: 11},
 )

@@ -94,5 +94,5 @@ SUBJECT = Subject(
         )
         for name, text in TEXTS.items()
     ),
-    rounds={Size.TINY: 1, Size.QUICK: 2, Size.FULL: 9},
+    rounds={Size.TINY: 1, Size.QUICK: 5, Size.FULL: 9},
 )

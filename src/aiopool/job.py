@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Self,
 from aiopool._runtime.arrivals import Arrival
 from aiopool._runtime.results import EMPTY, GONE, Results
 from aiopool._runtime.runs import picture_of
+from aiopool._runtime.shelf import MANY
 from aiopool._runtime.waiters import BACKLOG, END, Callback
 from aiopool._runtime.waits import Step, wait_on_loop
 from aiopool.errors import AiopoolError
@@ -136,8 +137,10 @@ class Job(Generic[R]):
         elif ending.how != "done":
             return Step.READY
         # Before the end too: what has come until then need not be loaded afterwards.
+        had_all = results.all_loaded
         self._reading.load(SLICE)
-        if not results.all_loaded:
+        # A list of many is made in a step by itself.
+        if not results.all_loaded or (ending is not None and not had_all and (results.total or 0) > MANY):
             return Step.AGAIN
         return Step.WAIT if ending is None else Step.READY
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 __all__ = ["EMPTY", "GONE", "Shelf"]
@@ -16,6 +18,15 @@ GONE: Final = object()
 TRIM_AT = 1024
 """When so many of the first are gone their places are forgotten."""
 
+MANY = 1 << 17
+"""To let go of so many, or to make a list of them, is a step of a loop by itself: of a million either takes 10 ms."""
+
+TOGETHER = 1 << 15
+"""So many are let go of in a step."""
+
+LITTLE = 1 << 26
+"""More bytes than this are let go of at once: who needs them must not wait for a loop that is busy."""
+
 
 class Shelf:
     """The places. ``size`` None: of an unsized input, what was handed out is let go.
@@ -24,17 +35,25 @@ class Shelf:
     collector may run a finaliser of the user's at any line, and a value that is let go may be the last of something.
     """
 
-    __slots__ = ("_base", "_lock", "_low", "_shares", "_values", "consumed", "kept", "released")
+    __slots__ = ("_base", "_lock", "_low", "_shares", "_size", "_values", "consumed", "kept", "released")
 
     def __init__(self, size: int | None) -> None:
         self.kept = size is not None
         self.consumed = 0
         self.released = 0.0
         self._values: list[object] = [EMPTY] * (size or 0)
+        self._size = 0
         self._shares: list[float] = []
         self._base = 0
         self._low = 0
         self._lock = threading.RLock()
+
+    def __del__(self) -> None:
+        # Not where it could not even be made, for want of memory.
+        values: list[object] = getattr(self, "_values", [])
+        if len(values) > MANY and self._size < LITTLE:
+            with suppress(RuntimeError):  # no loop runs here
+                _let_go(asyncio.get_running_loop(), values)
 
     def disown(self) -> None:
         """This is a forked child: another thread may have held the lock."""
@@ -48,6 +67,7 @@ class Shelf:
     def put(self, items: Sequence[int], values: list[object], size: int) -> None:
         """Put values in the places of these items; ``size`` is how many bytes they were together."""
         with self._lock:
+            self._size += size
             if isinstance(items, range) and items.step == 1 and len(values) == len(items):
                 self._reach(items[-1] if items else -1)
                 first = items.start - self._base
@@ -127,3 +147,9 @@ class Shelf:
         """The number of the first that is not forgotten, and all from there; of ``total`` items, if it is known."""
         with self._lock:
             return self._base, self._values[: None if total is None else max(total - self._base, 0)]
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, values: list[object]) -> None:
+    del values[-TOGETHER:]
+    if values:
+        loop.call_soon(_let_go, loop, values)
