@@ -18,7 +18,7 @@ from aiopool import _payload
 from aiopool._runtime.arrivals import Arrival, Segment
 from aiopool._runtime.groups import Groups
 from aiopool._runtime.labelling import NO_LABELS, Labels
-from aiopool._runtime.shelf import EMPTY, GONE, Shelf
+from aiopool._runtime.shelf import EMPTY, GONE, PLACE_BYTES, Shelf
 from aiopool._runtime.stops import Stop, StopToldApart
 from aiopool._runtime.waiters import ANYTHING, BACKLOG, Callback, Waiter
 from aiopool.errors import InternalError, ItemExited, PoolClosed, WouldDeadlock
@@ -30,8 +30,6 @@ __all__ = ["EMPTY", "GONE", "Ending", "RawFailure", "Results", "harmless"]
 
 WAKE_FOR_BYTES = 256 * 1024
 UNREAD_LIMIT = 256 * 1024 * 1024
-PLACE_BYTES = 48
-"""What a value takes beside its bytes, until it is handed out: of a small one that is most."""
 
 NOT_HERE = (
     "its pool belongs to the process that this one was forked from, where its results come. "

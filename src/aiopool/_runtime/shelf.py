@@ -24,7 +24,10 @@ MANY = 1 << 17
 TOGETHER = 1 << 15
 """So many are let go of in a step."""
 
-LITTLE = 1 << 26
+PLACE_BYTES = 48
+"""What a value takes beside its bytes: of a small one that is most."""
+
+LITTLE = 1 << 27
 """More bytes than this are let go of at once: who needs them must not wait for a loop that is busy."""
 
 
@@ -51,7 +54,7 @@ class Shelf:
     def __del__(self) -> None:
         # Not where it could not even be made, for want of memory.
         values: list[object] = getattr(self, "_values", [])
-        if len(values) > MANY and self._size < LITTLE:
+        if len(values) > MANY and self._size + PLACE_BYTES * len(values) < LITTLE:
             with suppress(RuntimeError):  # no loop runs here
                 _let_go(asyncio.get_running_loop(), values)
 
