@@ -459,8 +459,8 @@ def test_a_worker_that_dies_in_a_lap_costs_the_item_that_killed_it(fresh):
     assert type(results[1234].error).__name__ == "WorkerLost"
 
 
-@pytest.mark.parametrize(("run_items", "items"), [(run_in_a_row, "steps"), (run_in_groups, "rest")])
-def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_meanwhile(run_items, items):
+@pytest.mark.parametrize("run_items", [run_in_a_row, run_in_groups])
+def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_meanwhile(run_items):
     """Both are told from one count of references: that of who looked which item runs must not make up for the other."""
 
     class Job:
@@ -468,7 +468,7 @@ def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_mea
 
     job: Any = Job()
     batch = BatchRun(job, frames.Batch(1, 1, 1, 1, range(4), b"", ()), [0, 1, 2, 3], None)
-    marks = SimpleNamespace(low=memoryview(array("I", [0])), step=memoryview(bytearray(1)))
+    marks = SimpleNamespace(low=memoryview(array("I", [0])))
     host: Any = SimpleNamespace(context=contextvars.Context(), marks=marks)
     place = Place(host, batch)
     run = Run(job, batch, 0, math.inf)
@@ -480,8 +480,7 @@ def test_an_item_that_is_kept_is_its_own_though_another_thread_lets_go_of_it_mea
         kept.append((x, inside.running.get().outermost.item))
         return x
 
-    stretch = Stretch(batch, 0, [0, 1, 2, 3])
-    left = place.context.run(run_items, getattr(stretch, items), keeps, place.cursor, place.mapping, run)
+    left = place.context.run(run_items, Stretch(batch, 0, [0, 1, 2, 3]).steps, keeps, place.cursor, place.mapping, run)
     assert left is not None
     assert left.is_apart
     assert kept == [(0, 0)]

@@ -19,7 +19,7 @@ from tests.pool.board import DEADLINE, Board
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MarkPage]:
     """One with room for the item at work and five others."""
-    monkeypatch.setattr(MarkPage, "SLOTS", 9)
+    monkeypatch.setattr(MarkPage, "SLOTS", 8)
     fd = os.open(tmp_path / "page", os.O_RDWR | os.O_CREAT)
     os.truncate(fd, MarkPage.SLOTS * 8)
     page = MarkPage(fd)

@@ -25,7 +25,6 @@ from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox
 from aiopool._worker.reports import Reports
 from aiopool._worker.work import JobRun, Stepped
-from aiopool.engines.local import stepping_of
 from tests.pool.board import DEADLINE, until
 
 
@@ -83,11 +82,6 @@ class Bench:
         """Nothing here returns a coroutine."""
         raise AssertionError
 
-    def marked(self) -> tuple[int, int] | None:
-        """What the parent reads of the item at work, if the process died now: its batch and position."""
-        code = stepping_of(bytes(self.marks.slots[:2]))
-        return None if code is None else frames.spot_of(code)
-
     def run(self) -> None:
         """Run all there is, as the main thread does."""
         while (stretch := self.job.stretch()) is not None:
@@ -119,7 +113,6 @@ def bench(tmp_path, request) -> Iterator[Callable[..., Bench]]:
         # What is called after a fork holds it for good.
         each.marks.slots.release()
         each.marks.low.release()
-        each.marks.step.release()
         each.marks._map.close()
 
 
@@ -514,33 +507,12 @@ def test_an_item_is_marked_while_it_runs(bench):
     marks = []
 
     def look(x: int) -> int:
-        marks.append(here.marked())
+        marks.append(frames.spot_of(here.marks.slots[0]))
         return x
 
     here = bench(100, look)
     here.run()
     assert marks == [(7, position) for position in range(100)]
-    assert here.marked() is None
-
-
-def test_what_steps_a_coroutine_that_a_function_has_returned_marks_it_as_anything_else(bench, monkeypatch):
-    """What the lap had said of the item is not mixed up with that."""
-
-    async def nothing() -> None:
-        """Is not run here."""
-
-    def complete(_context: Any, _job: JobRun, entry: Stepped, coroutine: Any, _seconds: float) -> None:
-        coroutine.close()
-        marks.append(here.marked())
-        here.marks.slots[0] = entry.code
-        marks.append(here.marked())
-
-    marks: list[Any] = []
-    here = bench(100, lambda x: nothing() if x == 37 else x)
-    monkeypatch.setattr(here, "complete", complete)
-    stretch = here.job.stretch()
-    run_lap(here, here.job, stretch, here.job.in_laps)
-    assert marks == [(7, 37)] * 2
 
 
 def test_what_is_put_down_after_the_link_thread_has_looked_is_told_anew(bench, monkeypatch):

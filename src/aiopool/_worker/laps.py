@@ -39,9 +39,6 @@ TOGETHER = 4e-6
 FEWEST, MOST = 4, 16
 """Fewer together are not worth it, and more save nothing that could be felt."""
 
-PLACES = tuple(range(1, MOST + 1))
-"""What the mark page says of each of a group: small numbers, which need not be made anew for each item."""
-
 UNUSUAL, ALONE = 50e-6, 256
 """A group that took so many seconds has something in it that is not short, nobody knows which: it may be the first of
 many. So the clock is looked at after each of so many that follow.
@@ -127,7 +124,7 @@ def run_in_a_row(
 
 
 def run_in_groups(
-    rest: Iterator[Any],
+    steps: Iterator[tuple[int, Any]],
     function: Callable[[Any], object],
     entry: Cursor,
     mapping: object,
@@ -135,12 +132,10 @@ def run_in_groups(
 ) -> Left | None:
     """The same of items so short that a look at the clock costs as much as one: it is looked at once in a group.
 
-    And it is marked once where in the batch the group is, and for each item only which of the group it is. Nothing else
-    is done for the group instead of for each. It is come out of a group that has taken unusually long.
+    Nothing else is done for the group instead of for each. It is come out of a group that has taken unusually long.
     """
     put, ended, sized = run.values.append, run.ends.append, run.sizes.append
-    low, step, at, places = entry.low, entry.step, run.begin, PLACES[: run.each]
-    plain, due = run.job.returns, run.due
+    low, plain, due = entry.low, run.job.returns, run.due
     count, clock, each, alone = getrefcount, perf_counter, run.each, 0
     argument: Any = run
     of_entry, of_mapping = count(entry), count(mapping)
@@ -148,9 +143,7 @@ def run_in_groups(
     try:
         while True:
             argument = run
-            low[0] = at
-            at += each
-            for step[0], argument in zip(places, rest):  # noqa: B905  # as many as there are places, or are left
+            for low[0], argument in islice(steps, each):
                 value = function(argument)
                 if (
                     (type(value) is not plain and type(value) not in _PLAIN)
@@ -169,12 +162,9 @@ def run_in_groups(
                 return None
             if now - before > UNUSUAL:
                 each, alone = 1, ALONE
-                places = PLACES[:1]
             elif alone:
                 alone -= 1
-                if not alone:
-                    each = run.each
-                    places = PLACES[:each]
+                each = 1 if alone else run.each
             before = now
     except BaseException as error:  # noqa: BLE001  # an item may raise anything; nothing of it may end the worker
         return Left(None, clock(), is_apart=True, error=error, begun=argument is not run)
@@ -185,7 +175,7 @@ class Place:
 
     def __init__(self, host: Ground, batch: BatchRun) -> None:
         self.context = host.context.copy()
-        self.cursor = Cursor(batch, host.marks)
+        self.cursor = Cursor(batch, host.marks.low)
         self.context.run(inside.running.set, self.cursor)
         (self.mapping,) = gc.get_referents(self.context)
 
@@ -202,14 +192,14 @@ def are_possible(context: contextvars.Context) -> bool:
 
 def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any], object]) -> None:
     """Run items of the stretch, until nothing is left or it is somebody else's turn. In the main thread."""
-    batch, outbox, slots, step = stretch.batch, host.outbox, host.marks.slots, host.marks.step
+    batch, outbox, slots = stretch.batch, host.outbox, host.marks.slots
     place: Place | None = None
     # Counted first, and then the look: see ``Runner._drop_if_empty``.
     job.running += 1
     while not job.cancelled and job.in_laps:
         place = place or Place(host, batch)
         run = outbox.begin(job, batch, stretch.position)
-        step[0], slots[0] = 0, frames.mark_of(batch.id, stretch.position)
+        slots[0] = frames.mark_of(batch.id, stretch.position)
         host.began = perf_counter()
         host.stepping = place.cursor
         left = _run(job, place, stretch, function, run)
@@ -218,7 +208,7 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         _learn(job, run, stretch.position - run.begin, run.since - host.began)
         if left is not None:
             stretch.position += _end(host, job, place, left, run)
-        slots[0] = step[0] = 0
+        slots[0] = 0
         if left is None:
             outbox.ended(batch, perf_counter())
         elif left.is_apart:
@@ -241,7 +231,7 @@ def _run(job: JobRun, place: Place, stretch: Stretch, function: Callable[[Any], 
         steps = islice(stretch.steps, TRIAL) if pace == math.inf else stretch.steps
         return go(run_in_a_row, steps, function, cursor, mapping, run)
     run.each = min(MOST, int(TOGETHER / pace))
-    return as_by_default(go)(run_in_groups, stretch.rest, function, cursor, mapping, run)
+    return as_by_default(go)(run_in_groups, stretch.steps, function, cursor, mapping, run)
 
 
 def _learn(job: JobRun, run: Run, count: int, seconds: float) -> None:
@@ -273,7 +263,6 @@ def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:
     elif is_coroutine:
         # A lambda or wrapper around a coroutine function looks like a def, and will do so again.
         job.never_in_laps()
-        host.marks.step_on()
         host.complete(place.context, job, entry, left.value, seconds)
     else:
         if type(left.value) in _PLAIN:

@@ -15,9 +15,8 @@ _LOW = 0 if sys.byteorder == "little" else 4
 class MarkPage:
     """A shared page that survives this process: which items run, and which one is at work this very moment.
 
-    Slot 0 is the item being stepped, every slot from 2 on one that has started and not ended. ``low`` is the half of
-    slot 0 in which neighbours of one batch differ: what comes after their position. ``step``, in slot 1, is added to
-    slot 0: which of a few neighbours it is, in one byte, which costs half as much to write. Written without a lock:
+    Slot 0 is the item being stepped, every other slot an item that has started and not ended. ``low`` is the half of
+    slot 0 in which neighbours of one batch differ: what comes after their position. Written without a lock:
     a slot has one writer, and the reader reads when the writer is dead.
     """
 
@@ -27,16 +26,10 @@ class MarkPage:
         self._map = mmap.mmap(fd, self.SLOTS * 8)
         self.slots = memoryview(self._map).cast("Q")
         self.low = memoryview(self._map)[_LOW : _LOW + 4].cast("I")
-        self.step = memoryview(self._map)[8:9]
         self._given_back: list[int] = []
-        self._unused = itertools.count(2)
+        self._unused = itertools.count(1)
         self._beyond = 0
         self._counting = threading.RLock()
-
-    def step_on(self) -> None:
-        """Say in slot 0 alone what it says with slot 1: from now on others may write there."""
-        self.low[0] += self.step[0]
-        self.step[0] = 0
 
     def take(self) -> int:
         """A slot for one lane, before its first item begins. The last one is shared by all for whom none is left.

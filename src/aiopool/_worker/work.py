@@ -22,8 +22,6 @@ from aiopool.errors import FrameError
 if TYPE_CHECKING:
     import asyncio
 
-    from aiopool._worker.marks import MarkPage
-
 _set_running = inside.running.set
 
 
@@ -162,18 +160,18 @@ class Cursor:
     that it was asked: many times, as another thread may let go of it at the same moment.
     """
 
-    __slots__ = ("_asked", "_entry", "batch", "low", "step")
+    __slots__ = ("_asked", "_entry", "batch", "low")
 
-    def __init__(self, batch: BatchRun, marks: MarkPage) -> None:
+    def __init__(self, batch: BatchRun, low: memoryview) -> None:
         self.batch = batch
-        self.low, self.step = marks.low, marks.step
+        self.low = low
         self._entry: Entry | None = None
         self._asked: tuple[Cursor, ...] = ()
 
     @property
     def code(self) -> int:
         """How the mark page names the item."""
-        return frames.mark_of(self.batch.id, self._at()) if self._entry is None else self._entry.code
+        return frames.mark_of(self.batch.id, self.low[0] - 1) if self._entry is None else self._entry.code
 
     @property
     def position(self) -> int:
@@ -188,10 +186,7 @@ class Cursor:
     @property
     def now(self) -> Entry:
         """The item that runs, for who does not keep it."""
-        return self.batch.entry(self._at()) if self._entry is None else self._entry
-
-    def _at(self) -> int:
-        return self.low[0] + self.step[0] - 1
+        return self.batch.entry(self.low[0] - 1) if self._entry is None else self._entry
 
     @property
     def is_over(self) -> bool:
@@ -207,7 +202,7 @@ class Cursor:
     def outermost(self) -> Entry:
         """The item that runs, for who keeps it. For its own code, and what has a copy of its Context."""
         if self._entry is None:
-            self._entry = self.batch.entry(self._at())
+            self._entry = self.batch.entry(self.low[0] - 1)
             self._asked = (self,) * 64
         return self._entry
 

@@ -143,14 +143,14 @@ class LocalLink:
 
     def at_work(self) -> int | None:
         """What its mark page says now, which needs no answer of the worker's."""
-        return None if self._marks.closed else stepping_of(self._marks[:16])
+        return int.from_bytes(self._marks[:8], sys.byteorder) or None if not self._marks.closed else None
 
     def running(self) -> list[int]:
         """What its page says, as far as lanes mostly go. The last of a job may stand behind empty parts."""
         found: list[int] = []
         if self._marks.closed:
             return found
-        for first in range(16, MOST_LOOKED_AT, len(NO_MARKS)):
+        for first in range(8, MOST_LOOKED_AT, len(NO_MARKS)):
             data = self._marks[first : first + len(NO_MARKS)]
             if data != NO_MARKS:
                 found.extend(filter(None, memoryview(data).cast("Q")))
@@ -340,15 +340,9 @@ class LocalLink:
     def _read_marks(self) -> Marks:
         page = self._marks[:].rstrip(b"\0")
         slots = array("Q")
-        slots.frombytes(page + bytes(-len(page) % 8))
-        stepping = stepping_of(page)
-        return Marks(stepping, frozenset(code for code in {stepping, *slots[2:]} if code))
-
-
-def stepping_of(page: bytes) -> int | None:
-    """Slot 0 of a mark page, and the byte in slot 1 that is added to it: see ``aiopool._worker.marks``."""
-    code = int.from_bytes(page[:8].ljust(8, b"\0"), sys.byteorder)
-    return code + page[8] if code and len(page) > 8 else code or None
+        slots.frombytes(page + bytes(-len(page) % 8) or bytes(8))
+        stepping = slots[0] or None
+        return Marks(stepping, frozenset(code for code in set(slots) if code))
 
 
 _engines: weakref.WeakSet[LocalEngine] = weakref.WeakSet()
