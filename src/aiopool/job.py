@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import chain, repeat
@@ -99,7 +100,7 @@ class Job(Generic[R]):
     async def _all(self) -> list[R]:
         __tracebackhide__ = True
         self._want_everything()
-        await self._reading.until(BACKLOG, self._look_for_all)
+        await self._reading.until(BACKLOG, functools.partial(self._look_for_all, on_loop=True))
         return self._outcome()
 
     def result(self, timeout: float | None = None) -> list[R]:
@@ -128,7 +129,7 @@ class Job(Generic[R]):
         self._reading.refuse_consumed()
         self._results.read_everything()
 
-    def _look_for_all(self) -> Step:
+    def _look_for_all(self, *, on_loop: bool = False) -> Step:
         results = self._results
         ending = results.ending
         if ending is None:
@@ -139,8 +140,9 @@ class Job(Generic[R]):
         # Before the end too: what has come until then need not be loaded afterwards.
         had_all = results.all_loaded
         self._reading.load(SLICE)
-        # A list of many is made in a step by itself.
-        if not results.all_loaded or (ending is not None and not had_all and (results.total or 0) > MANY):
+        # On a loop a list of many is made in a step by itself.
+        apart = on_loop and ending is not None and not had_all and (results.total or 0) > MANY
+        if apart or not results.all_loaded:
             return Step.AGAIN
         return Step.WAIT if ending is None else Step.READY
 

@@ -13,7 +13,7 @@ import pytest
 from aiopool import _payload
 from aiopool._runtime.arrivals import Segment
 from aiopool._runtime.results import Ending, Results
-from aiopool._runtime.shelf import LITTLE, MANY, TOGETHER, Shelf
+from aiopool._runtime.shelf import IN_A_STEP, LITTLE, MANY, Shelf
 from aiopool.job import Job
 from tests.job.driver import Driver
 
@@ -57,8 +57,8 @@ def test_a_great_many_values_are_let_go_of_some_in_each_step_of_the_loop() -> No
         return [*gone, Value.gone]
 
     gone = asyncio.run(main())
-    assert {after - before for before, after in pairwise(gone)} <= {0, 5, TOGETHER}
-    assert len(gone) >= SIZE // TOGETHER
+    assert {after - before for before, after in pairwise(gone)} <= {0, 5, IN_A_STEP}
+    assert len(gone) >= SIZE // IN_A_STEP
 
 
 @pytest.mark.parametrize("much", [{"size": MANY}, {"size_in_bytes": LITTLE}], ids=["few", "large"])
@@ -124,3 +124,22 @@ def test_the_list_of_a_great_many_values_is_made_in_a_step_of_its_own(monkeypatc
     assert loaded
     assert made
     assert made[0] not in loaded
+
+
+def test_a_job_that_has_ended_gives_a_great_many_results_to_who_does_not_wait() -> None:
+    """All of them are loaded in the same look."""
+    with Driver(SIZE) as driver:
+        driver.results.deliver(Segment(range(SIZE), [0.0] * SIZE, _payload.dump_shared([None] * SIZE), (), 0))
+        driver.results.end(Ending("done"))
+        assert driver.job.result(timeout=0) == [None] * SIZE
+
+
+def test_values_that_a_retry_has_taken_over_are_let_go_of_at_once() -> None:
+    """How large they are is not known any more."""
+
+    async def main() -> int:
+        results = Results(SIZE, prefilled=dict(enumerate(Value() for _ in range(SIZE))))
+        del results
+        return Value.gone
+
+    assert asyncio.run(main()) == SIZE

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -513,6 +514,22 @@ def test_an_item_is_marked_while_it_runs(bench):
     here = bench(100, look)
     here.run()
     assert marks == [(7, position) for position in range(100)]
+
+
+def test_between_two_groups_the_mark_is_that_of_the_item_that_has_ended_or_of_the_next(bench, monkeypatch):
+    """There a signal handler, another thread or a finaliser may look which item runs."""
+    looks = []
+
+    def looking(*args: Any) -> Any:
+        run = here.outbox._run
+        looks.append(frames.spot_of(here.marks.slots[0])[1] - run.end)
+        return islice(*args)
+
+    monkeypatch.setattr(laps, "islice", looking)
+    here = bench(100)
+    here.run()
+    assert looks
+    assert set(looks) <= {-1, 0}
 
 
 def test_what_is_put_down_after_the_link_thread_has_looked_is_told_anew(bench, monkeypatch):

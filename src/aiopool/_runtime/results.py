@@ -18,7 +18,7 @@ from aiopool import _payload
 from aiopool._runtime.arrivals import Arrival, Segment
 from aiopool._runtime.groups import Groups
 from aiopool._runtime.labelling import NO_LABELS, Labels
-from aiopool._runtime.shelf import EMPTY, GONE, PLACE_BYTES, Shelf
+from aiopool._runtime.shelf import EMPTY, GONE, LITTLE, PLACE_BYTES, Shelf
 from aiopool._runtime.stops import Stop, StopToldApart
 from aiopool._runtime.waiters import ANYTHING, BACKLOG, Callback, Waiter
 from aiopool.errors import InternalError, ItemExited, PoolClosed, WouldDeadlock
@@ -132,7 +132,8 @@ class Results:
         self.prefilled: Final = len(prefilled or ())
         if prefilled:
             items = sorted(prefilled)
-            self._shelf.put(items, [prefilled[index] for index in items], 0)
+            # How large these are nobody knows any more, so they are not taken for little.
+            self._shelf.put(items, [prefilled[index] for index in items], LITTLE)
             self._arrive(Arrival(items, (), None, None, 0))
             self._loaded = 1
 

@@ -21,7 +21,7 @@ TRIM_AT = 1024
 MANY = 1 << 17
 """To let go of so many, or to make a list of them, is a step of a loop by itself: of a million either takes 10 ms."""
 
-TOGETHER = 1 << 15
+IN_A_STEP = 1 << 15
 """So many are let go of in a step."""
 
 PLACE_BYTES = 48
@@ -56,7 +56,7 @@ class Shelf:
         values: list[object] = getattr(self, "_values", [])
         if len(values) > MANY and self._size + PLACE_BYTES * len(values) < LITTLE:
             with suppress(RuntimeError):  # no loop runs here
-                _let_go(asyncio.get_running_loop(), values)
+                _empty(asyncio.get_running_loop(), values)
 
     def disown(self) -> None:
         """This is a forked child: another thread may have held the lock."""
@@ -152,7 +152,7 @@ class Shelf:
             return self._base, self._values[: None if total is None else max(total - self._base, 0)]
 
 
-def _let_go(loop: asyncio.AbstractEventLoop, values: list[object]) -> None:
-    del values[-TOGETHER:]
+def _empty(loop: asyncio.AbstractEventLoop, values: list[object]) -> None:
+    del values[-IN_A_STEP:]
     if values:
-        loop.call_soon(_let_go, loop, values)
+        loop.call_soon(_empty, loop, values)
