@@ -85,6 +85,24 @@ def test_items_that_are_owed_more_do_not(one, options, items):
     assert not any(one.map(where, items, batch=50, **options).result(DEADLINE))
 
 
+@pytest.mark.parametrize("kind", ["functions", "coroutines"])
+def test_a_signal_handler_that_prints_disturbs_no_item(fresh, kind):
+    """It may come between two items as well as in the middle of one."""
+
+    def beat() -> None:
+        signal.signal(signal.SIGALRM, lambda *_: print(".", end=""))
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+
+    async def coroutine(x: int) -> int:
+        return x
+
+    with fresh(1, initializer=beat) as pool:
+        before = pool.submit(os.getpid).result(DEADLINE)
+        job = pool.map(abs if kind == "functions" else coroutine, range(20 * MANY), progress=False)
+        assert job.result(DEADLINE) == list(range(20 * MANY))
+        assert pool.submit(os.getpid).result(DEADLINE) == before
+
+
 # --- contexts ---------------------------------------------------------------------------------------------------------
 
 

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from aiopool import _payload
+from aiopool import _payload, inside
 from aiopool._core import frames, wire
 from aiopool._worker import laps, outbox
 from aiopool._worker.clock import Clock
@@ -530,6 +530,70 @@ def test_between_two_groups_the_mark_is_that_of_the_item_that_has_ended_or_of_th
     here.run()
     assert looks
     assert set(looks) <= {-1, 0}
+
+
+class Asking(list[float]):
+    """The moments at which items have ended: with each, and so between two items, somebody asks which one runs."""
+
+    told: ClassVar[list[Any]] = []
+
+    def append(self, moment: float) -> None:
+        """As a signal handler that prints."""
+        super().append(moment)
+        running: Any = inside.running.get()
+        self.told.append(running.outermost)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Which items those are."""
+
+    class AskedRun(outbox.Run):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.ends = Asking()
+
+    monkeypatch.setattr(outbox, "Run", AskedRun)
+    Asking.told = []
+    yield Asking.told
+    Asking.told = []
+
+
+def test_who_asks_between_two_items_is_told_of_one_that_has_ended(bench, asked):
+    """And keeps it; it is not taken for the next one."""
+    here = bench(100)
+    here.run()
+    assert asked
+    assert all(entry.is_over for entry in asked)
+    here.outbox.flush()
+    assert here.results == list(range(100))
+
+
+def test_an_item_that_fails_after_somebody_has_asked_is_the_one_that_fails(bench, asked):
+    """Not the one before, and those that follow keep their places."""
+
+    def fail(x: int) -> int:
+        if x % 16 == 0:
+            raise ValueError(x)
+        return x
+
+    here = bench(100, fail)
+    here.run()
+    here.outbox.flush()
+    assert asked
+    assert [(position, error.args) for position, error in here.errors] == [(x, (x,)) for x in range(0, 100, 16)]
+    assert here.results == [x for x in range(100) if x % 16]
+
+
+def test_who_asks_when_the_lap_is_over_is_told_of_some_item_of_the_batch(bench):
+    """The link thread may hold it for longer than it runs: whatever it reads then, it must be able to send it."""
+    here = bench(100)
+    cursor = laps.Place(here, here.job.stretch().batch).cursor
+    cursor.run = here.outbox.begin(here.job, cursor.batch, 0)
+    for low in (0, 5000):
+        here.marks.low[0] = low
+        assert 0 <= frames.spot_of(cursor.code)[1] < 100
+        assert 0 <= cursor.item < 100
 
 
 def test_what_is_put_down_after_the_link_thread_has_looked_is_told_anew(bench, monkeypatch):

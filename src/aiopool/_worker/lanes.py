@@ -22,12 +22,13 @@ from typing import Any, Protocol, TypeVar
 from aiopool import _payload, inside
 from aiopool._core import frames
 from aiopool._worker.clock import Attempt
+from aiopool._worker.cursor import Cursor
 from aiopool._worker.laps import Left, Place
 from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox, Run
 from aiopool._worker.showing import end_figures
 from aiopool._worker.stretches import Stretch
-from aiopool._worker.work import Cursor, Entry, JobRun, Stepped
+from aiopool._worker.work import Entry, JobRun, Stepped
 from aiopool._worker.work import Host as JobHost
 
 T = TypeVar("T")
@@ -182,6 +183,7 @@ class Lane:
         run.due = min(run.due, until)
         laps = in_a_row(stretch, function, place, run, self._task.cancelling)
         slots[0] = frames.mark_of(batch.id, stretch.position)
+        entry.run = run
         left: Left | None = None
         waits_for: Any = None
         host.stepping = entry
@@ -196,7 +198,7 @@ class Lane:
         now = perf_counter()
         if self.waited:
             # It keeps the Context and the cursor, from now on.
-            slots[self._slot] = entry.outermost.code
+            slots[self._slot] = entry.keep().code
             slots[0] = 0
             stretch.position = entry.position + 1
             outbox.ended(batch, now)

@@ -27,11 +27,12 @@ from typing import Any, NamedTuple, Protocol
 
 from aiopool import _payload, inside
 from aiopool._core import frames
+from aiopool._worker.cursor import Cursor
 from aiopool._worker.marks import MarkPage
 from aiopool._worker.outbox import Outbox, Run
 from aiopool._worker.stretches import Stretch
 from aiopool._worker.switching import as_by_default
-from aiopool._worker.work import BatchRun, Cursor, JobRun, Stepped
+from aiopool._worker.work import BatchRun, JobRun, Stepped
 
 TOGETHER = 4e-6
 """In seconds, what short items may take together between two looks at the clock: a look costs 0.05 us."""
@@ -200,6 +201,7 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         place = place or Place(host, batch)
         run = outbox.begin(job, batch, stretch.position)
         slots[0] = frames.mark_of(batch.id, stretch.position)
+        place.cursor.run = run
         host.began = perf_counter()
         host.stepping = place.cursor
         left = _run(job, place, stretch, function, run)

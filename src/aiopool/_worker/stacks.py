@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiopool import inside
 from aiopool._payload.tracebacks import is_library, is_plumbing
+from aiopool._worker.cursor import Cursor
 from aiopool._worker.gathered import Gathered, Line, told
 from aiopool._worker.lanes import Lane, in_a_row, stepped
 from aiopool._worker.laps import run_in_a_row, run_in_groups
 from aiopool._worker.outbox import Run
 from aiopool._worker.runner import Runner
-from aiopool._worker.work import Cursor, Entry
+from aiopool._worker.work import Entry
 
 if TYPE_CHECKING:
     from aiopool._worker.work import JobRun

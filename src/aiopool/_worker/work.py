@@ -15,6 +15,7 @@ from aiopool import _payload, inside
 from aiopool._core import frames
 from aiopool._worker import plain
 from aiopool._worker.clock import Clock
+from aiopool._worker.cursor import Cursor
 from aiopool._worker.reports import Reports
 from aiopool._worker.stretches import Stretch
 from aiopool.errors import FrameError
@@ -150,83 +151,6 @@ class Entry(NamedTuple):
         """Undo one :meth:`hold`."""
         if (job := self.job) is not None and job.host.clock.release(self):
             job.host.released(job)
-
-
-class Cursor:
-    """What stands in the Context of items that run there one after another: whichever of them runs at the moment.
-
-    It says so by the mark page, which costs an item nothing more. Once it was asked for an item to keep, or given up
-    (see :mod:`aiopool._worker.laps`), it is that item for good. Then it holds itself, so that its reference count tells
-    that it was asked: many times, as another thread may let go of it at the same moment.
-    """
-
-    __slots__ = ("_asked", "_entry", "batch", "low")
-
-    def __init__(self, batch: BatchRun, low: memoryview) -> None:
-        self.batch = batch
-        self.low = low
-        self._entry: Entry | None = None
-        self._asked: tuple[Cursor, ...] = ()
-
-    @property
-    def code(self) -> int:
-        """How the mark page names the item."""
-        return frames.mark_of(self.batch.id, self.low[0] - 1) if self._entry is None else self._entry.code
-
-    @property
-    def position(self) -> int:
-        """Where in the batch it is."""
-        return self.now.position
-
-    @property
-    def item(self) -> int:
-        """Where in the input it is."""
-        return self.now.item
-
-    @property
-    def now(self) -> Entry:
-        """The item that runs, for who does not keep it."""
-        return self.batch.entry(self.low[0] - 1) if self._entry is None else self._entry
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended."""
-        return self._entry is not None and self._entry.is_over
-
-    @property
-    def job(self) -> JobRun | None:
-        """What it is one of; None when that has gone."""
-        return self.batch.job()
-
-    @property
-    def outermost(self) -> Entry:
-        """The item that runs, for who keeps it. For its own code, and what has a copy of its Context."""
-        if self._entry is None:
-            self._entry = self.batch.entry(self.low[0] - 1)
-            self._asked = (self,) * 64
-        return self._entry
-
-    def give_up(self) -> None:
-        """The item has ended, and what is left of it here is its own: it stays that."""
-        if self._entry is None:
-            self._entry = self.now
-        self._asked = ()
-
-    def told(self) -> inside.CurrentItem:
-        """Tell its own code which one it is."""
-        return self.now.told()
-
-    def report(self, fraction: float | None, text: str) -> None:
-        """Take what its own code says of it. Any thread."""
-        self.outermost.report(fraction, text)
-
-    def hold(self) -> None:
-        """Stop its clock, and hold its job's cancel. Any thread."""
-        self.outermost.hold()
-
-    def release(self) -> None:
-        """Undo one :meth:`hold`."""
-        self.outermost.release()
 
 
 Stepped = Entry | Cursor
