@@ -37,6 +37,7 @@ class Silent:
 
     def end(self, entry: Stepped, *, failed: bool) -> None:
         """Nothing is left to be said."""
+        self.open.pop(entry.code, None)
 
 
 class Bench:
@@ -55,6 +56,7 @@ class Bench:
         self.clock = Clock(self.sent.append, self.wake)
         self.reports = Reports(self.sent.append, self.wake)
         prints: Any = Silent()
+        self.prints = prints
         self.outbox = Outbox(self.sent.append, self.wake, self.clock, self.reports, lambda _: None, prints=prints)
         self.must_turn = False
         self.turn = 0
@@ -583,6 +585,51 @@ def test_an_item_that_fails_after_somebody_has_asked_is_the_one_that_fails(bench
     assert asked
     assert [(position, error.args) for position, error in here.errors] == [(x, (x,)) for x in range(0, 100, 16)]
     assert here.results == [x for x in range(100) if x % 16]
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 10])
+def test_what_is_kept_for_an_item_ends_with_it_whenever_it_was_asked_for(bench, monkeypatch, every):
+    """A signal handler that prints may come just when it was looked whether anybody has asked."""
+    calls = 0
+
+    def count(what: object) -> int:
+        nonlocal calls
+        found = sys.getrefcount(what)
+        calls += 1
+        running: Any = inside.running.get(None)
+        if running is not None and calls % every == 0 and not (entry := running.outermost).is_over:
+            said.add(entry.position)
+            here.prints.open[entry.code] = True
+        return found
+
+    monkeypatch.setattr(laps, "getrefcount", count)
+    said: set[int] = set()
+    here = bench(100)
+    here.run()
+    here.outbox.flush()
+    assert sorted(here.results) == list(range(100))
+    assert len(said) > 5
+    assert not here.prints.open
+
+
+def test_a_copy_that_is_left_behind_the_last_item_is_nobodys(bench, asked, monkeypatch):
+    """It keeps neither the job nor any value, and what runs in it later does so for no item."""
+    copies = []
+    append = Asking.append
+
+    def copying(moments: Asking, moment: float) -> None:
+        append(moments, moment)
+        if here.outbox._run.end == 100:
+            copies.append(contextvars.copy_context())
+
+    monkeypatch.setattr(Asking, "append", copying)
+    here = bench(100)
+    here.run()
+    (copy,) = copies
+    cursor = copy[inside.running]
+    assert cursor.run is None
+    assert cursor.is_over
+    assert cursor.outermost.is_over
 
 
 def test_who_asks_when_the_lap_is_over_is_told_of_some_item_of_the_batch(bench):

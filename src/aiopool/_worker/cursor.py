@@ -18,10 +18,11 @@ class Cursor:
     It says so by the mark page, which costs an item nothing more, as long as there is a ``run``. Once it is given up
     (see :mod:`aiopool._worker.laps`), or its item waits, it is that item for good. If it was asked for one to keep, it
     holds itself, so that its reference count tells that: many times, as another thread may let go of it at the same
-    moment.
+    moment. ``kept`` are all for which it was asked: one more than the item that it is left for, if a signal handler has
+    asked for that just when it was no longer looked at the count.
     """
 
-    __slots__ = ("_asked", "_entry", "batch", "low", "run")
+    __slots__ = ("_asked", "_entry", "batch", "kept", "low", "run")
 
     def __init__(self, batch: BatchRun, low: memoryview) -> None:
         self.batch = batch
@@ -29,6 +30,7 @@ class Cursor:
         self.run: Run | None = None
         self._entry: Entry | None = None
         self._asked: tuple[Cursor, ...] = ()
+        self.kept: list[Entry] = []
 
     @property
     def code(self) -> int:
@@ -69,11 +71,12 @@ class Cursor:
         """The item that runs, for who keeps it. For its own code, and what has a copy of its Context."""
         entry, run = self.now, self.run
         if run is not None and entry.position < run.end:
-            # A signal handler asks between two items: this one has ended, and the next need not know of it.
-            self.batch.over(entry.position)
-        elif entry is not self._entry:
+            # A signal handler asks between two items, and the next need not know of it.
+            return self.batch.ended(entry.position)
+        if entry is not self._entry:
             self._entry = entry
             self._asked += (self,) * 64
+            self.kept.append(entry)
         return entry
 
     def keep(self) -> Entry:
@@ -85,6 +88,12 @@ class Cursor:
     def give_up(self) -> None:
         """The item has ended, and what is left of it here is its own: it stays that."""
         self._entry = self.now
+        self.run = None
+        self._asked = ()
+
+    def end(self) -> None:
+        """No item of it runs any more, and the page still tells of the last: a signal handler's copy is nobody's."""
+        self._entry = self.batch.ended(self.position)
         self.run = None
         self._asked = ()
 

@@ -205,6 +205,8 @@ class Lane:
             left = await stepped(host, job, entry, laps, None, lane=self, begun=(place.context, waits_for))
             now = perf_counter()
         elif left is None:
+            entry.end()
+            outbox.settle(entry.kept)
             slots[0] = 0
             job.used_up(stretch)
             outbox.ended(batch, now)
@@ -219,13 +221,13 @@ class Lane:
             if left.error is not None and (not left.begun or cursor.position < stretch.position):
                 # A signal handler of the user's, between two items.
                 traceback.print_exception(left.error)
+                cursor.end()
+                self._host.outbox.settle(cursor.kept)
                 return
             stretch.position += 1
         entry: Stepped = cursor
-        if left.is_apart or self.waited:
-            cursor.give_up()
-        else:
-            entry = cursor.now
+        cursor.give_up()
+        self._host.outbox.settle(cursor.kept, but=cursor.position)
         if left.error is not None:
             self._raised(entry, None, left.error, seconds)
         else:
@@ -260,8 +262,8 @@ def in_a_row(
             now = clock()
             if (
                 (type(value) is not plain and type(value) not in _PLAIN)
-                or count(entry) != of_entry
                 or count(mapping) != of_mapping
+                or count(entry) != of_entry
                 or now > due
                 or cancelling()
             ):

@@ -9,8 +9,8 @@ whether that has
 - left a copy of the Context to somebody, a task or a thread: that has one more reference to the mapping,
 - been asked for by what keeps it, such as its prints: then the cursor holds itself.
 
-Two reference counts tell all of that. Such an item keeps the Context and the cursor, and ends as any other does; those
-that follow get new ones.
+Two reference counts tell all of that, the mapping's first, as a thread may ask and let go of its copy in between. Such
+an item keeps the Context and the cursor, and ends as any other does; those that follow get new ones.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def run_in_a_row(
             now = clock()
             if (
                 (type(value) is not plain and type(value) not in _PLAIN)
-                or count(entry) != of_entry
                 or count(mapping) != of_mapping
+                or count(entry) != of_entry
                 or now > due
             ):
                 apart = count(entry) != of_entry or count(mapping) != of_mapping
@@ -148,8 +148,8 @@ def run_in_groups(
                 value = function(argument)
                 if (
                     (type(value) is not plain and type(value) not in _PLAIN)
-                    or count(entry) != of_entry
                     or count(mapping) != of_mapping
+                    or count(entry) != of_entry
                 ):
                     apart = count(entry) != of_entry or count(mapping) != of_mapping
                     return Left(value, clock(), apart)
@@ -210,10 +210,13 @@ def run_lap(host: Host, job: JobRun, stretch: Stretch, function: Callable[[Any],
         _learn(job, run, stretch.position - run.begin, run.since - host.began)
         if left is not None:
             stretch.position += _end(host, job, place, left, run)
+        else:
+            place.cursor.end()
+            outbox.settle(place.cursor.kept)
         slots[0] = 0
         if left is None:
             outbox.ended(batch, perf_counter())
-        elif left.is_apart:
+        if left is None or left.is_apart:
             place = None
         # It may hold much of what the item has made.
         del left
@@ -253,6 +256,8 @@ def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:
 
         # A signal handler of the user's, between two items.
         traceback.print_exception(left.error)
+        cursor.end()
+        host.outbox.settle(cursor.kept)
         return False
     is_coroutine = isinstance(left.value, types.CoroutineType)
     entry: Stepped = cursor
@@ -260,6 +265,7 @@ def _end(host: Host, job: JobRun, place: Place, left: Left, run: Run) -> bool:
         cursor.give_up()
     else:
         entry = cursor.now
+    host.outbox.settle(cursor.kept, but=entry.position)
     if left.error is not None:
         host.raised(job, entry, left.error, seconds)
     elif is_coroutine:

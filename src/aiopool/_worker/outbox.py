@@ -254,6 +254,13 @@ class Outbox:
         entry.batch.over(entry.position)
         self._settle(entry)
 
+    def settle(self, entries: Iterable[Stepped], *, but: int = -1) -> None:
+        """These have ended with a lap, and had said or held something; ``but`` for the one at this position."""
+        for entry in entries:
+            if entry.position != but:
+                entry.batch.over(entry.position)
+                self._settle(entry)
+
     def _settle(self, entry: Stepped, *, failed: bool = False) -> None:
         """An item is over: whatever says or holds something on its behalf ends with it."""
         self._reports.settle()

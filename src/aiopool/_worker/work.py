@@ -90,6 +90,10 @@ class BatchRun:
         """The item that is there."""
         return Entry(self, position, self.items[position])
 
+    def ended(self, position: int) -> Entry:
+        """The item that is there, for who asks when it has ended, but nobody has noted that yet."""
+        return Ended(self, position, self.items[position])
+
     def over(self, position: int) -> None:
         """The item that is there has ended. For whoever runs items."""
         if type(self.payloads) is range:
@@ -154,6 +158,13 @@ class Entry(NamedTuple):
 
 
 Stepped = Entry | Cursor
+
+
+class Ended(Entry):
+    """One that has ended, whatever its batch says of it."""
+
+    __slots__ = ()
+    is_over = True
 
 
 def _plain(function: Callable[..., Any], item: Any) -> Any:
