@@ -184,6 +184,26 @@ def test_results_are_put_down_loaded_and_listed_at_the_same_cost_however_many_co
     assert many == few
 
 
+def test_to_await_a_job_costs_the_same_however_many_items_its_segments_have(monkeypatch):
+    """All that is done on the caller's loop, in one slice of time: 20 segments with 800 items, and with 80,000."""
+    monkeypatch.setattr("aiopool.job.SLICE", DEADLINE)
+
+    def work(each: int) -> Callable[[], object]:
+        count = 20 * each
+        with Driver(count) as driver:
+            for start in range(0, count, each):
+                driver.deliver(range(start, start + each))
+            driver.end()
+
+        async def cell() -> None:
+            assert len(await driver.job) == count
+
+        return lambda: asyncio.run(cell())
+
+    few, many = costs(work)
+    assert many == few
+
+
 def test_a_list_of_results_with_a_failure_in_it_costs_the_same_whatever_its_length():
     """Only the failure is looked at."""
 
