@@ -1,7 +1,8 @@
 """Line 11: a job that runs beside a cell which does something else.
 
 In a kernel: items of a background job that end per second while a cell awaits ``asyncio.sleep``, while it blocks in
-``time.sleep``, and while it computes in Python, by turns; of items that do nothing and of items that sleep 10 ms.
+``time.sleep``, and while it computes in Python; of items that do nothing and of items that sleep 10 ms. The cell does
+each by turns, a fraction of a second at a time, while one and the same job runs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from benchmarks.speed.kernels import kernel
 from benchmarks.speed.subjects import Contender, Metric, Promise, Size, Subject, Turn
 
 IN_A_KERNEL = "aiopool, in a kernel"
-SECONDS = {Size.TINY: 0.3, Size.QUICK: 0.7, Size.FULL: 2.0}
+SECONDS = {Size.TINY: 0.3, Size.QUICK: 0.175, Size.FULL: 0.25}
+TURNS = {Size.TINY: 1, Size.QUICK: 4, Size.FULL: 8}
 
 SETUP = """
 import asyncio, time
@@ -26,12 +28,23 @@ await pool.map(nap, range(1000), progress=False)
 """
 
 CELL = """
-job = pool.map({function}, range(20_000_000), progress=False)
+job = pool.map({function}, range(100_000_000), progress=False)
 await asyncio.sleep(0.3)
-before, begun = job.snapshot().done, time.perf_counter()
-{body}
-taken = time.perf_counter() - begun
-tell((job.snapshot().done - before) / taken)
+done, taken = dict.fromkeys({bodies}, 0), dict.fromkeys({bodies}, 0.0)
+for turn in range({turns}):
+    for body in {bodies}[:: -1 if turn % 2 else 1]:
+        before, begun = job.snapshot().done, time.perf_counter()
+        if body == "awaiting":
+            await asyncio.sleep({seconds})
+        elif body == "sleeping":
+            time.sleep({seconds})
+        else:
+            x = 1
+            while time.perf_counter() - begun < {seconds}:
+                x = x * 3 % 1001
+        taken[body] += time.perf_counter() - begun
+        done[body] += job.snapshot().done - before
+tell({{body: done[body] / taken[body] for body in done}})
 job.cancel()
 try:
     await job
@@ -40,35 +53,23 @@ except JobCancelled:
 job = None
 """
 
-BODIES = {
-    "awaiting": "await asyncio.sleep({seconds})",
-    "sleeping": "time.sleep({seconds})",
-    "computing": "x = 1\nwhile time.perf_counter() - begun < {seconds}:\n    x = x * 3 % 1001",
-}
 CASES = {
-    f"{name}, {body}": (function, body)
-    for name, function, bodies in (
-        ("nothing", "echo", ("awaiting", "sleeping")),
-        ("10 ms", "nap", ("awaiting", "sleeping", "computing")),
-    )
-    for body in bodies
+    "nothing": ("echo", ("awaiting", "sleeping")),
+    "10 ms": ("nap", ("awaiting", "sleeping", "computing")),
 }
 
 
 @contextmanager
 def cells(size: Size) -> Iterator[Turn]:
-    """One cell of each kind, the order turned round each time."""
+    """One cell of each kind of items."""
     with kernel() as shell:
         shell.run(SETUP)
-        turns = 0
 
         def turn() -> dict[str, float]:
-            nonlocal turns
-            turns += 1
             found = {}
-            for name in list(CASES)[:: 1 if turns % 2 else -1]:
-                function, body = CASES[name]
-                found[name] = shell.run(CELL.format(function=function, body=BODIES[body].format(seconds=SECONDS[size])))
+            for name, (function, bodies) in CASES.items():
+                cell = CELL.format(function=function, bodies=bodies, turns=TURNS[size], seconds=SECONDS[size])
+                found |= {f"{name}, {body}": rate for body, rate in shell.run(cell).items()}
             return found
 
         yield turn
@@ -82,7 +83,11 @@ SUBJECT = Subject(
     key="beside",
     title="Beside a cell",
     contenders=(Contender(IN_A_KERNEL, cells),),
-    metrics={name: Metric(f"items: {name.replace(', ', ', cell ')}", "per second") for name in CASES},
+    metrics={
+        f"{name}, {body}": Metric(f"items: {name}, cell {body}", "per second")
+        for name, (_, bodies) in CASES.items()
+        for body in bodies
+    },
     promises=(
         _promise(
             "beside a sleeping cell, no-op coroutines, of the rate alone",

@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 import threading
+import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -284,6 +285,20 @@ def test_a_job_that_waits_has_pickled_no_more_of_a_million_items_than_workers_ma
     job.cancel()
     until(job.done)
     assert pickled < 10_000
+
+
+def test_a_job_takes_no_memory_for_items_that_have_not_ended(pool):
+    """Of 50,000,000: a place for each would be a list that holds everybody up whenever the collector goes through."""
+    tracemalloc.start()
+    try:
+        job = pool.map(sleeps, range(50_000_000), progress=False)
+        until(lambda: job.snapshot().in_flight >= 100)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    job.cancel()
+    until(job.done)
+    assert most < 10_000_000
 
 
 async def sleeps(_: int) -> None:

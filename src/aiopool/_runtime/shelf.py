@@ -44,7 +44,9 @@ class Shelf:
         self.kept = size is not None
         self.consumed = 0
         self.released = 0.0
-        self._values: list[object] = [EMPTY] * (size or 0)
+        # It grows with what comes: a new list of many places would hold everybody up while the garbage collector goes
+        # through it, 4 ms for a million, three times before it is taken for old.
+        self._values: list[object] = []
         self._size = 0
         self._shares: list[float] = []
         self._base = 0
@@ -72,12 +74,13 @@ class Shelf:
         with self._lock:
             self._size += size
             if isinstance(items, range) and items.step == 1 and len(values) == len(items):
-                self._reach(items[-1] if items else -1)
+                # Past the end of a list, a slice of it grows by what is assigned to it.
+                self._reach(items.start - 1)
                 first = items.start - self._base
-                self._values[first : first + len(items)] = values
                 if not self.kept and items:
-                    # Its share of the bytes, as good as it can be known.
+                    # Its share of the bytes, as good as it can be known. Before the values: Stop may come in between.
                     self._shares[first : first + len(items)] = [size / len(items)] * len(items)
+                self._values[first : first + len(items)] = values
                 return
             self._reach(max(items, default=-1))
             for index, value in zip(items, values, strict=False):
