@@ -287,7 +287,7 @@ def test_a_job_that_waits_has_pickled_no_more_of_a_million_items_than_workers_ma
     assert pickled < 10_000
 
 
-def test_a_job_takes_no_memory_for_items_that_have_not_ended(pool):
+def test_a_huge_job_takes_next_to_no_memory_for_items_that_have_not_ended(pool):
     """Of 50,000,000: a place for each would be a list that holds everybody up whenever the collector goes through."""
     tracemalloc.start()
     try:
@@ -298,7 +298,7 @@ def test_a_job_takes_no_memory_for_items_that_have_not_ended(pool):
         tracemalloc.stop()
     job.cancel()
     until(job.done)
-    assert most < 10_000_000
+    assert most < 20_000_000
 
 
 async def sleeps(_: int) -> None:
